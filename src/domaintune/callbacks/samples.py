@@ -1,0 +1,49 @@
+"""Text from fixed prompts, at every validation: what the model writes, next to what its loss says."""
+
+from typing import Any
+
+import lightning as L
+
+from domaintune.generation import Sampling, continue_text
+
+PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
+
+
+class Samples(L.Callback):
+    """Continues the same prompts with the same seed at every validation and writes them to TensorBoard's Text tab.
+
+    Args:
+        prompts: null takes the openings of the first validation documents.
+        number: how many openings.
+        max_new_tokens, temperature, top_p, seed: see `domaintune.generation.Sampling`.
+
+    Attributes:
+        texts: {prompt: continuation} of the latest validation.
+    """
+
+    def __init__(self, prompts: list[str] | None = None, number: int = 3, **sampling: Any) -> None:
+        self.prompts, self.number = prompts, number
+        self.sampling = Sampling(**sampling)
+        self.texts: dict[str, str] = {}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule
+        if self.prompts is None:
+            self.prompts = openings(data, self.number)
+        model: Any = pl_module.model
+        self.texts = {prompt: continue_text(model, data.tokenizer, prompt, self.sampling) for prompt in self.prompts}
+        text = "\n\n---\n\n".join(f"**{prompt}**{continuation}" for prompt, continuation in self.texts.items())
+        for logger in trainer.loggers:
+            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
+                logger.experiment.add_text("samples", text, trainer.global_step)
+
+
+def openings(data: Any, number: int) -> list[str]:
+    """The first tokens of the first validation documents, as text."""
+    tokens = data.datasets["val"].tokens
+    starts = tokens.starts[:-1][:number]
+    return [
+        data.tokenizer.decode(tokens.ids[start : start + PROMPT_TOKENS], skip_special_tokens=True) for start in starts
+    ]

@@ -1,0 +1,68 @@
+"""How a command ends: 0 done; 2 the config or the data is wrong, told in one message; 1 a crash, with its traceback."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from domaintune.config import UsageError, known_keys, nearest
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def told(main: Callable[P, R]) -> Callable[P, R]:
+    """A main function whose UsageError ends in its message and exit status 2, before Hydra adds words of its own."""
+
+    @functools.wraps(main)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return main(*args, **kwargs)
+        except UsageError as error:
+            _remove_empty_folder()
+            _exit_with_message(str(error))
+
+    return wrapped
+
+
+def run_command(main: Callable[[], Any]) -> None:
+    """Runs a command that Hydra composes; what it can't compose ends like a UsageError."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let its exceptions through, to be told apart here
+    try:
+        main()
+    except HydraException as error:
+        _exit_with_message(_of_hydra(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit_with_message(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _remove_empty_folder() -> None:
+    """Hydra made a folder for the run that never began; one that holds anything stays."""
+    if HydraConfig.initialized():
+        with suppress(OSError):
+            Path(HydraConfig.get().runtime.output_dir).rmdir()
+
+
+def _of_hydra(error: HydraException) -> str:
+    """Hydra's message, and for an unknown key the setting that was probably meant."""
+    message = str(error).strip()
+    cause = error.__cause__
+    if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        key = cause.full_key
+        if message.startswith("Could not override"):
+            return f"there is no setting {key}{nearest(key, known_keys())} (python train.py --cfg job shows them all)"
+        return f"{key}: {str(cause).splitlines()[0]}"
+    return message

@@ -1,0 +1,74 @@
+"""Prompts -> text: shared by scripts/generate.py and the callback that writes samples to TensorBoard."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from domaintune.config import UsageError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Attributes:
+        max_new_tokens: the longest continuation.
+        temperature: 0 takes the likeliest token; 1 draws from the model's own distribution.
+        top_p: draws among the likeliest tokens whose probabilities add up to this (Holtzman et al., 2020).
+        seed: the same seed gives the same text, and leaves the global random state as it was.
+    """
+
+    max_new_tokens: int = 80
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int = 0
+
+
+def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling: Sampling, streamer: Any = None) -> str:
+    """What the model writes after `prompt` (without it). An empty prompt starts a document.
+
+    A prompt that leaves no room for `max_new_tokens` loses its beginning.
+
+    Raises:
+        UsageError: `max_new_tokens` alone fills the model's context.
+    """
+    ids = _fit(_encode(tokenizer, prompt), sampling.max_new_tokens, model)
+    was_training = model.training
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(sampling.seed)
+        model.eval()
+        output = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=_generation_config(tokenizer, sampling),
+            streamer=streamer,
+        )
+        model.train(was_training)
+    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+def _encode(tokenizer: Any, prompt: str) -> list[int]:
+    ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    # Documents follow an end-of-text token in training, so it is how one begins.
+    return ids or [tokenizer.eos_token_id]
+
+
+def _fit(ids: list[int], max_new_tokens: int, model: PreTrainedModel) -> torch.Tensor:
+    """(1, T) ids that leave room for the continuation."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None:
+        if max_new_tokens >= limit:
+            raise UsageError(f"max_new_tokens={max_new_tokens}: the model has {limit} positions; at most {limit - 1}")
+        ids = ids[-(limit - max_new_tokens) :]
+    return torch.tensor([ids], device=model.device)
+
+
+def _generation_config(tokenizer: Any, sampling: Sampling) -> GenerationConfig:
+    end = tokenizer.eos_token_id
+    common = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": end, "pad_token_id": end}
+    if sampling.temperature == 0:
+        return GenerationConfig(do_sample=False, **common)
+    return GenerationConfig(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0, **common)

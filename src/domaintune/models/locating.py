@@ -1,0 +1,130 @@
+"""A checkpoint's name -> a local folder with its files. Imports neither torch nor transformers.
+
+Looked for in this order: embedded in this package, a local folder, the Hub's cache, the Hub. Another model is never
+put in the place of one that isn't found.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from domaintune.config import UsageError
+
+EMBEDDED = "embedded:"
+ASSETS = Path(__file__).parent.parent / "assets"
+HUB_TIMEOUT = 5  # seconds to wait for the Hub's first answer
+
+# What may be fetched: configuration, vocabularies and safetensors. Never pickles, never code, no other frameworks.
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+UNWANTED = ["*/*", "consolidated*"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint lies. `name` is what the person typed; `found` says how it was found."""
+
+    name: str
+    folder: Path
+    found: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json, as it stands there."""
+        content = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        assert isinstance(content, dict)
+        return content
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest input that the model was built for; None where it names no limit."""
+        limits = (self.config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
+        return next((int(limit) for limit in limits if limit), None)
+
+    def weights_hash(self) -> str | None:
+        """SHA-256 over the safetensors files in the order of their names; None where there are none."""
+        digest = hashlib.sha256()
+        files = sorted(self.folder.glob("*.safetensors"))
+        for file in files:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest() if files else None
+
+
+def locate(name: str, needs_weights: bool = True) -> Checkpoint:
+    """Finds a checkpoint, fetching it from the Hub where it is nowhere on this machine.
+
+    Args:
+        name: `embedded:NAME`, a local folder or a Hub id such as `openai-community/gpt2`.
+        needs_weights: False where only shape and tokenizer are wanted.
+
+    Raises:
+        UsageError: not found, or found without config.json or safetensors weights.
+    """
+    if name.startswith(EMBEDDED):
+        return _checked(Checkpoint(name, _embedded(name), "embedded"), needs_weights)
+    if Path(name).expanduser().is_dir():
+        return _checked(Checkpoint(name, Path(name).expanduser(), "local folder"), needs_weights)
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise UsageError(f"model.checkpoint={name}: no such folder (from {Path.cwd()})")
+    return _from_hub(name, needs_weights)
+
+
+def _embedded(name: str) -> Path:
+    folder = ASSETS / name.removeprefix(EMBEDDED)
+    if not folder.is_dir():
+        known = ", ".join(EMBEDDED + place.name for place in sorted(ASSETS.iterdir()) if place.is_dir())
+        raise UsageError(f"model.checkpoint={name}: there is no such embedded checkpoint; there is {known}")
+    return folder
+
+
+def _checked(checkpoint: Checkpoint, needs_weights: bool) -> Checkpoint:
+    if not (checkpoint.folder / "config.json").is_file():
+        raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no config.json")
+    if needs_weights and not any(checkpoint.folder.glob("*.safetensors")):
+        raise UsageError(
+            f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no .safetensors weights; pickled weights "
+            f"(.bin, .pt) can run code and are not loaded. Save it anew with save_pretrained(), or model.init=random"
+        )
+    return checkpoint
+
+
+def _from_hub(name: str, needs_weights: bool) -> Checkpoint:
+    # Reading the environment once at import, huggingface_hub also gives the cache's place.
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    def snapshot(**where: Any) -> Path:
+        return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED, **where))
+
+    tried = [f"no folder {name} here", f"not in the Hub's cache ({constants.HF_HUB_CACHE})"]
+    try:
+        cached = Checkpoint(name, snapshot(local_files_only=True), "the Hub's cache")
+        return _checked(cached, needs_weights)
+    except HFValidationError as error:
+        raise UsageError(f"model.checkpoint={name}: neither a folder here nor a valid Hub id") from error
+    except (OSError, UsageError):  # nothing cached, or only a part of it
+        pass
+    if constants.HF_HUB_OFFLINE:
+        raise _not_found(name, [*tried, "the Hub was not asked: HF_HUB_OFFLINE is set"])
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+    except RepositoryNotFoundError as error:
+        raise _not_found(name, [*tried, "the Hub has no model of this id, or it is private"]) from error
+    except HfHubHTTPError as error:
+        raise _not_found(name, [*tried, f"the Hub refused: {str(error).splitlines()[0]}"]) from error
+    except Exception as error:  # whatever the network stack raises: no name server, no route, a time-out
+        raise _not_found(name, [*tried, f"no answer from the Hub ({type(error).__name__})"]) from error
+    return _checked(Checkpoint(name, snapshot(), "the Hub"), needs_weights)
+
+
+def _not_found(name: str, tried: list[str]) -> UsageError:
+    return UsageError(
+        f"model.checkpoint={name} was not found: {'; '.join(tried)}. Three ways out:\n"
+        f"  - where there is a network: hf download {name} {' '.join(f'--include {kind!r}' for kind in WANTED)}\n"
+        f"    (then copy {os.path.join('~', '.cache', 'huggingface')} here, or set HF_HOME)\n"
+        f"  - model.checkpoint=FOLDER with config.json, the tokenizer's files and .safetensors weights\n"
+        f"  - model=gpt2_tiny, which comes with this program"
+    )

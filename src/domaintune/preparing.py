@@ -1,0 +1,32 @@
+"""What can be checked before anything heavy is imported: the data is read, the checkpoint found, the two compared."""
+
+from dataclasses import dataclass
+
+from domaintune.config import Config, UsageError
+from domaintune.data.splitting import Splits, read_splits
+from domaintune.models.locating import Checkpoint, locate
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config together with what it names."""
+
+    config: Config
+    splits: Splits
+    checkpoint: Checkpoint
+
+
+def prepare(config: Config) -> Prepared:
+    """Reads and splits the documents and finds the checkpoint: within seconds, without torch.
+
+    Raises:
+        UsageError: something that the config names is missing, damaged or does not fit.
+    """
+    splits = read_splits(config.data, config.paths.cache)
+    checkpoint = locate(config.model.checkpoint, needs_weights=config.model.init == "pretrained")
+    limit = checkpoint.max_positions
+    if limit is not None and config.data.block_size > limit:
+        raise UsageError(
+            f"data.block_size={config.data.block_size}: {checkpoint.name} has {limit} positions; at most data.block_size={limit}"
+        )
+    return Prepared(config, splits, checkpoint)

@@ -1,0 +1,70 @@
+"""Predict the next token."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel
+
+from domaintune.config import OptimConfig, SchedulerConfig
+from domaintune.data.collating import IGNORED, Batch
+from domaintune.losses.linear_cross_entropy import linear_cross_entropy
+from domaintune.metrics import language_model_metrics
+from domaintune.models.loading import output_embedding
+from domaintune.tasks.base import FineTuningTask
+
+
+class CausalLM(FineTuningTask):
+    """Wraps `GPT2LMHeadModel` or any other `AutoModelForCausalLM`.
+
+    Logs `train/loss`, and per evaluation `loss`, `perplexity` and `bits_per_byte` under `val/` or `test/`: sums over
+    all predicted tokens and all devices, divided once.
+    """
+
+    def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
+        super().__init__(model, optim, scheduler)
+        self.head_is_linear = output_embedding(model) is not None
+        self._sums = torch.zeros(3)
+
+    def summed_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
+        labels = batch["labels"][:, 1:].reshape(-1)  # the hidden state at t predicts the token at t + 1
+        if self.head_is_linear:
+            hidden = self.model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+            hidden = hidden[:, :-1].reshape(len(labels), hidden.shape[-1])
+            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
+        else:
+            logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
+            logits = logits.reshape(len(labels), logits.shape[-1]).float()
+            loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        return loss, (labels != IGNORED).sum()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        loss, tokens = self.summed_loss(batch)
+        return self.step_loss(loss, tokens)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        loss, tokens = self.summed_loss(batch)
+        self._sums += torch.stack([value.to(self._sums) for value in (loss, tokens, tokens.new_tensor(batch["bytes"]))])
+
+    def on_validation_epoch_start(self) -> None:
+        # fp64 where the device has it: a corpus has millions of terms.
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        self._sums = torch.zeros(3, dtype=exact, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, side: str) -> None:
+        sums: Any = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        for name, value in language_model_metrics(*sums.tolist()).items():
+            self.log(f"{side}/{name}", value, prog_bar=name == "loss", rank_zero_only=False)

@@ -1,0 +1,220 @@
+"""A prepared config -> a trained model: build, measure, fit, measure again, export, record."""
+
+import logging
+import resource
+import sys
+import time
+import warnings
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from domaintune.callbacks.samples import Samples
+from domaintune.callbacks.throughput import Throughput
+from domaintune.config import Config
+from domaintune.data.datamodule import SIDES, TextDataModule, data_hash
+from domaintune.exporting import export
+from domaintune.models.loading import load_causal_lm, load_tokenizer
+from domaintune.precision import resolve_precision
+from domaintune.preparing import Prepared
+from domaintune.recording import RunFolder, read_config
+from domaintune.reporting import model_card, print_plan, print_result
+from domaintune.tasks.causal_lm import CausalLM
+
+
+def train(prepared: Prepared, run: RunFolder) -> float:
+    """Trains, and goes on from last.ckpt where the run's folder has one.
+
+    Returns:
+        the monitored metric of best.ckpt.
+    """
+    with run.recording():
+        return _train(prepared, run)
+
+
+def _train(prepared: Prepared, run: RunFolder) -> float:
+    started, config = time.perf_counter(), prepared.config
+    quiet_libraries()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    trainer = build_trainer(config, run)
+    data, task = build(prepared, trainer)
+    describe(prepared, run, trainer, data, task)
+    if "before" not in run.result.get("metrics", {}):
+        run.update(metrics={"before": validate(trainer, task, data)}, samples={"before": sample_texts(trainer)})
+    fit(config, run, trainer, task, data)
+    task.load_state_dict(torch.load(run.best, weights_only=True, map_location=task.device)["state_dict"])
+    after = validate(trainer, task, data)
+    run.update(
+        metrics={"after": after}, samples={"after": sample_texts(trainer)}, seconds=time.perf_counter() - started
+    )
+    if trainer.is_global_zero:
+        log_hyperparameters(trainer, run, after)
+        _export(prepared, run, data, task)
+        print_result(run)
+    return after[config.task.monitor]
+
+
+def quiet_libraries() -> None:
+    """Hides what Lightning says to people who write a loop of their own: hints on workers, devices and batch sizes."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*infer the `batch_size`.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
+    """Lightning's Trainer with the run's checkpoints, loggers and callbacks; its precision resolved."""
+    settings: dict[str, Any] = asdict(config.trainer)
+    accelerator = device_type(settings["accelerator"])
+    settings["precision"], why = resolve_precision(settings["precision"], accelerator)
+    run.update(precision={"name": settings["precision"], "why": why, "device": accelerator})
+    if isinstance(settings["val_check_interval"], int):
+        settings["check_val_every_n_epoch"] = None  # count batches across epochs
+    callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
+    return L.Trainer(
+        **settings,
+        callbacks=[*callbacks, *checkpoints(config, run)],
+        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        deterministic=config.deterministic,
+        default_root_dir=run.path,
+        num_sanity_val_steps=0,  # a whole validation comes first
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # our sampler knows ranks
+    )
+
+
+def device_type(accelerator: str) -> str:
+    """The torch device type that Lightning will choose for an accelerator setting."""
+    if accelerator in ("auto", "gpu"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    return accelerator
+
+
+def checkpoints(config: Config, run: RunFolder) -> list[ModelCheckpoint]:
+    """best.ckpt: the weights of the best validation. last.ckpt: everything, to go on from."""
+    common: dict[str, Any] = {
+        "dirpath": run.checkpoints,
+        "enable_version_counter": False,  # overwrite: the names are promises
+        "save_on_train_epoch_end": False,
+    }
+    best = ModelCheckpoint(
+        filename="best", monitor=config.task.monitor, mode=config.task.mode, save_weights_only=True, **common
+    )
+    every = config.checkpoint
+    steps: list[dict[str, Any]] = [{"every_n_train_steps": every.every_steps}] if every.every_steps else []
+    minutes: list[dict[str, Any]] = (
+        [{"train_time_interval": timedelta(minutes=every.every_minutes)}] if every.every_minutes else []
+    )
+    return [best, *(ModelCheckpoint(filename="last", **common, **when) for when in [*steps, *minutes])]
+
+
+def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, CausalLM]:
+    """The encoded data and the task around the loaded model."""
+    config = prepared.config
+    tokenizer = load_tokenizer(prepared.checkpoint)
+    data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed)
+    dtype = torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32
+    model = load_causal_lm(prepared.checkpoint, config.model, dtype, config.seed)
+    return data, CausalLM(model, config.optim, config.scheduler)
+
+
+def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextDataModule, task: CausalLM) -> None:
+    """Records and prints what is about to happen, with the derived numbers."""
+    sides = {
+        side: {
+            "documents": len(getattr(prepared.splits, side)),
+            "tokens": len(data.datasets[side].tokens.ids),
+            "windows": len(data.datasets[side]),
+            "predicted_tokens": data.datasets[side].predicted_tokens,
+        }
+        for side in SIDES
+    }
+    checkpoint = prepared.checkpoint
+    run.update(
+        weights={
+            "checkpoint": checkpoint.name,
+            "found": checkpoint.found,
+            "init": prepared.config.model.init,
+            "sha256": checkpoint.weights_hash(),
+            "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        },
+        data={"sha256": data_hash(prepared.splits), "duplicates_dropped": prepared.splits.duplicates, **sides},
+    )
+    if trainer.is_global_zero:
+        print_plan(prepared.config, run)
+
+
+def validate(trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> dict[str, float]:
+    """The validation metrics of the weights in memory."""
+    (metrics,) = trainer.validate(task, datamodule=data, verbose=False)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def sample_texts(trainer: L.Trainer) -> dict[str, str]:
+    """{prompt: continuation} of the latest validation; empty where the callback is switched off."""
+    return next((dict(cb.texts) for cb in trainer.callbacks if isinstance(cb, Samples)), {})
+
+
+def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> None:
+    """Trains to the end and sees to it that the last weights were validated too, and kept where they are the best."""
+    started = time.perf_counter()
+    trainer.fit(task, datamodule=data, ckpt_path=run.last if run.last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - started
+    trainer.save_checkpoint(run.last)
+    if task.validated_at_step != trainer.global_step:
+        validate(trainer, task, data)
+        _keep_if_best(config, run, trainer)
+    last = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    tokens = int(task.tokens_trained)
+    training = next((cb.training_seconds for cb in trainer.callbacks if isinstance(cb, Throughput)), seconds)
+    run.update(
+        metrics={"last": last},
+        steps=trainer.global_step,
+        tokens_trained=tokens,
+        tokens_per_second=tokens / training if training else None,
+        training_seconds=seconds,
+        peak_memory_gb=peak_memory_gb(task.device),
+    )
+
+
+def _keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer) -> None:
+    value, best = trainer.callback_metrics[config.task.monitor], trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+    better = best is None or (value < best if config.task.mode == "min" else value > best)
+    if better:
+        trainer.save_checkpoint(run.best, weights_only=True)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory held so far, in GB: of the GPU where one is used, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, float]) -> None:
+    """One row of TensorBoard's HPARAMS tab: every setting, with the final metrics."""
+    settings = {
+        key: value for key, value in read_config(run.path).items() if key not in ("callbacks", "logger", "paths")
+    }
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings, metrics)
+            logger.finalize("success")
+
+
+def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: CausalLM) -> None:
+    probe = data.datasets["val"][0]["input_ids"][None]
+    export(task.model, data.tokenizer, run.export, model_card(prepared.config, run), probe)

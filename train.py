@@ -1,0 +1,33 @@
+"""python train.py model=gpt2 data=domain: the story of a run, on one screen."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from domaintune.config import check
+from domaintune.exiting import run_command, told
+from domaintune.preparing import prepare
+from domaintune.recording import RunFolder, typed_command
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@told
+def main(composed: DictConfig) -> float:
+    """Returns the monitored metric of the best checkpoint, for sweeps."""
+    config = check(composed)  # every wrong setting at once, before anything heavy is imported
+    prepared = prepare(config)  # the data is read and the checkpoint found: what is wrong there is told in seconds
+    run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if (earlier := run.claim(config, typed_command())) and earlier["status"] == "finished":
+        from domaintune.reporting import print_result
+
+        print_result(run)
+        return float(earlier["metrics"]["after"][config.task.monitor])
+    from domaintune.training import train
+
+    return train(prepared, run)
+
+
+if __name__ == "__main__":
+    run_command(main)
