@@ -166,7 +166,7 @@ def check(composed: DictConfig) -> Config:
         raise UsageError(f"the config does not resolve: {error}") from error
     assert isinstance(plain, dict)
     schema = OmegaConf.structured(Config)
-    wrong = _fill(schema, {str(key): value for key, value in plain.items()})
+    wrong = fill(schema, {str(key): value for key, value in plain.items()})
     wrong |= {str(key): f"{key} is missing" for key in OmegaConf.missing_keys(schema) if key not in wrong}
     problems = list(wrong.values()) + list(_ranges(schema, wrong)) + list(_together(schema, wrong))
     if problems:
@@ -188,11 +188,6 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def known_keys() -> list[str]:
-    """Every setting there is, as a person types it."""
-    return [key for key, _ in _leaves(OmegaConf.to_container(OmegaConf.structured(Config)))]
-
-
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         path = f"{prefix}{key}"
@@ -202,17 +197,26 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-def _fill(schema: Any, plain: dict[str, Any]) -> dict[str, str]:
-    """Writes each setting into the schema on its own, so that all problems are found: {key: problem}."""
+def fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
+    """Writes each setting into a structured config on its own, so that all problems are found: {key: problem}.
+
+    `settings` may be nested or have dotted keys; a string becomes the number that the setting's type asks for.
+    """
     wrong = {}
-    for key, value in _leaves(plain):
+    for key, value in _leaves(settings):
         try:
             OmegaConf.update(schema, key, value, merge=False)
         except ConfigKeyError:
-            wrong[key] = f"there is no setting {key}{nearest(key, known_keys())}"
+            wrong[key] = no_such_setting(key, schema)
         except ValidationError as error:
             wrong[key] = f"{key}={value}: {str(error).splitlines()[0]}"
     return wrong
+
+
+def no_such_setting(key: str, schema: Any = None) -> str:
+    """The message for an unknown key of a structured config (by default the run's), naming the nearest known one."""
+    known = OmegaConf.to_container(OmegaConf.structured(Config) if schema is None else schema)
+    return f"there is no setting {key}{nearest(key, [name for name, _ in _leaves(known)])}"
 
 
 def _ranges(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
@@ -255,7 +259,7 @@ def _together(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
             f"trainer.accumulate_grad_batches={accumulate}"
         )
     if isinstance(interval, float) and interval > 1:
-        yield f"trainer.val_check_interval={interval:g}: a share of an epoch is at most 1.0; a whole number counts batches"
+        yield f"trainer.val_check_interval={interval:g}: a share of an epoch is at most 1.0; a whole number is batches"
 
 
 # Settings that cannot move the numbers: a run may go on with others.

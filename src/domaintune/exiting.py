@@ -12,8 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from domaintune.config import UsageError, known_keys, nearest
-
+from domaintune.config import UsageError, no_such_setting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +62,6 @@ def _of_hydra(error: HydraException) -> str:
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
         key = cause.full_key
         if message.startswith("Could not override"):
-            return f"there is no setting {key}{nearest(key, known_keys())} (python train.py --cfg job shows them all)"
+            return f"{no_such_setting(key)} (python train.py --cfg job shows them all)"
         return f"{key}: {str(cause).splitlines()[0]}"
     return message

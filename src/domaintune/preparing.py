@@ -24,9 +24,14 @@ def prepare(config: Config) -> Prepared:
     """
     splits = read_splits(config.data, config.paths.cache)
     checkpoint = locate(config.model.checkpoint, needs_weights=config.model.init == "pretrained")
+    check_block_size(config, checkpoint)
+    return Prepared(config, splits, checkpoint)
+
+
+def check_block_size(config: Config, checkpoint: Checkpoint) -> None:
+    """Raises UsageError where windows would be longer than the model's positions."""
     limit = checkpoint.max_positions
     if limit is not None and config.data.block_size > limit:
         raise UsageError(
-            f"data.block_size={config.data.block_size}: {checkpoint.name} has {limit} positions; at most data.block_size={limit}"
+            f"data.block_size={config.data.block_size} is more than the {limit} positions of {checkpoint.name}"
         )
-    return Prepared(config, splits, checkpoint)

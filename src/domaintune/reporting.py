@@ -1,6 +1,7 @@
 """What a run says to a person: before it starts, and when it has ended."""
 
 import os
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -10,15 +11,16 @@ from rich.text import Text
 from domaintune.config import Config
 from domaintune.recording import RunFolder
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def print_plan(config: Config, run: RunFolder) -> None:
     """Model, data, device and step counts: the derived numbers that a person can check."""
     weights, data, precision = run.result["weights"], run.result["data"], run.result["precision"]
-    source = "random weights in the shape of" if weights["init"] == "random" else "weights of"
+    source = "random weights, shape of" if weights["init"] == "random" else "weights of"
     rows = {
-        "model": f"{source} {weights['checkpoint']} ({weights['found']}), {weights['parameters'] / 1e6:.1f}M parameters",
+        "model": f"{source} {weights['checkpoint']} ({weights['found']}), "
+        + f"{weights['parameters'] / 1e6:.1f}M parameters",
         "data": f"{config.data.path or 'embedded: the documentation of Python'}, "
         + f"{data['duplicates_dropped']:,} exact duplicates left out",
         **{side: _side(data[side]) for side in ("train", "val", "test")},
@@ -102,7 +104,7 @@ pipeline_tag: text-generation
 |---|---|---|
 {figures}
 
-Trained on {result["tokens_trained"]:,} tokens of {config.data.path or "the documentation of Python"} (SHA-256 of the split
-text {result["data"]["sha256"][:16]}) in {result["steps"]:,} steps. The weights it started from have SHA-256
-{(result["weights"]["sha256"] or "none (random)")[:16]}.
+Trained on {result["tokens_trained"]:,} tokens of {config.data.path or "the documentation of Python"} in
+{result["steps"]:,} steps. SHA-256 of the split text: {result["data"]["sha256"]}; of the weights it started from:
+{result["weights"]["sha256"] or "none, they were random"}.
 """

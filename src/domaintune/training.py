@@ -156,8 +156,8 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
 
 def validate(trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> dict[str, float]:
     """The validation metrics of the weights in memory."""
-    (metrics,) = trainer.validate(task, datamodule=data, verbose=False)
-    return {name: float(value) for name, value in metrics.items()}
+    trainer.validate(task, datamodule=data, verbose=False)
+    return task.evaluation
 
 
 def sample_texts(trainer: L.Trainer) -> dict[str, str]:
@@ -175,12 +175,11 @@ def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data
     trainer.save_checkpoint(run.last)
     if task.validated_at_step != trainer.global_step:
         validate(trainer, task, data)
-        _keep_if_best(config, run, trainer)
-    last = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        keep_if_best(config, run, trainer, task)
     tokens = int(task.tokens_trained)
     training = next((cb.training_seconds for cb in trainer.callbacks if isinstance(cb, Throughput)), seconds)
     run.update(
-        metrics={"last": last},
+        metrics={"last": task.evaluation},
         steps=trainer.global_step,
         tokens_trained=tokens,
         tokens_per_second=tokens / training if training else None,
@@ -189,10 +188,11 @@ def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data
     )
 
 
-def _keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer) -> None:
-    value, best = trainer.callback_metrics[config.task.monitor], trainer.checkpoint_callback.best_model_score  # type: ignore[union-attr]
-    better = best is None or (value < best if config.task.mode == "min" else value > best)
-    if better:
+def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM) -> None:
+    """What ModelCheckpoint does at a validation inside `fit`, for the one after it."""
+    monitor = next(callback for callback in trainer.checkpoint_callbacks if callback.monitor)
+    value, best = task.evaluation[config.task.monitor], monitor.best_model_score
+    if best is None or (value < best if config.task.mode == "min" else value > best):
         trainer.save_checkpoint(run.best, weights_only=True)
 
 

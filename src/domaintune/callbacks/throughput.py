@@ -42,4 +42,4 @@ class Throughput(L.Callback):
         seconds = time.perf_counter() - self._since
         self.training_seconds += seconds
         if log and (tokens := int(task.tokens_trained) - self._tokens):
-            task.log("train/tokens_per_second", tokens / seconds, prog_bar=True)
+            task.log("train/tokens_per_second", tokens / seconds)

@@ -87,8 +87,8 @@ def split(documents: list[Document], val_fraction: float, test_fraction: float, 
 
 def _too_small(documents: int, purpose: str, places: list[float], val_fraction: float) -> str:
     message = (
-        f"the corpus is too small to split: of {documents} document{'s' * (documents != 1)} none is left to {purpose} on "
-        f"at data.val_fraction={val_fraction:g}"
+        f"the corpus is too small to split: of {documents} document{'s' * (documents != 1)} none is left to {purpose} "
+        f"on at data.val_fraction={val_fraction:g}"
     )
     if documents > 1 and purpose == "validate":
         message += f". From data.val_fraction={min(places) + 0.005:.2f} on there is one"

@@ -80,7 +80,7 @@ def _pretrained(checkpoint: Checkpoint, shape: Any, dtype: torch.dtype) -> Any:
 
 
 def _fuse_activation(shape: Any) -> None:
-    """GPT-2's `gelu_new` written as eight passes over memory -> the same function in one kernel (CPU: 1.7 x as fast)."""
+    """GPT-2's `gelu_new` is eight passes over memory: the same function in one kernel (a CPU step: 1.7 x as fast)."""
     for name in ("activation_function", "hidden_act"):
         if getattr(shape, name, None) == "gelu_new":
             setattr(shape, name, "gelu_pytorch_tanh")

@@ -21,9 +21,11 @@ class FineTuningTask(L.LightningModule):
 
     def __init__(self, model: nn.Module, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
         super().__init__()
-        self.model, self.optim, self.scheduler = model, optim, scheduler
+        self.model: Any = model
+        self.optim, self.scheduler = optim, scheduler
         self.tokens_trained: torch.Tensor | int = 0  # on all devices, since the run began
         self.validated_at_step = -1
+        self.evaluation: dict[str, float] = {}  # of the latest evaluation, in fp64; what Lightning logs is fp32
         self._step_sums: list[torch.Tensor] = []  # per micro-batch: (2,) loss and tokens
 
     def step_loss(self, loss: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -41,7 +43,7 @@ class FineTuningTask(L.LightningModule):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # DDP has averaged over the devices: times world_size is the sum again.
         torch._foreach_mul_(gradients, self.trainer.world_size / tokens)
-        self.log("train/loss", sums[0] / tokens, prog_bar=True)
+        self.log("train/loss", sums[0] / tokens)
         self.log("lr", optimizer.param_groups[0]["lr"])
 
     def on_validation_end(self) -> None:

@@ -66,5 +66,6 @@ class CausalLM(FineTuningTask):
 
     def _log_evaluation(self, side: str) -> None:
         sums: Any = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        for name, value in language_model_metrics(*sums.tolist()).items():
-            self.log(f"{side}/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
+        metrics = language_model_metrics(*sums.tolist())
+        self.evaluation = {f"{side}/{name}": value for name, value in metrics.items()}
+        self.log_dict(self.evaluation)

@@ -1,0 +1,103 @@
+"""Measure a model on text: loss, perplexity and bits per byte over every predicted token.
+
+    python scripts/evaluate.py run=NAME                             # the run's own test documents
+    python scripts/evaluate.py run=NAME data.path=other.txt         # all documents of another text
+    python scripts/evaluate.py model.checkpoint=embedded:gpt2_tiny  # the model it started from, same documents
+
+run=NAME                a run by its name or folder; or
+model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
+split=SIDE              train, val, test, or all; all where data.path is given, else test
+data.KEY=VALUE          any setting of the data group: data.block_size, data.batch_size, ...
+trainer.precision=auto  trainer.accelerator=auto
+"""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
+from domaintune.config import Config, UsageError
+from domaintune.data.reading import read_documents
+from domaintune.data.splitting import Splits, read_splits, unique
+from domaintune.exiting import told
+from domaintune.models.locating import locate
+from domaintune.preparing import Prepared, check_block_size
+
+SPLITS = ("train", "val", "test", "all")
+SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
+
+
+def documents(config: Config, split: str) -> Splits:
+    """The documents to measure, as the test side."""
+    if split == "all" and config.data.path:
+        found = read_documents(config.data.path, config.data.unit, config.data.text_column)
+        return Splits([], [], unique(found), len(found) - len(unique(found)))
+    sides = read_splits(config.data, config.paths.cache)
+    chosen = [*sides.train, *sides.val, *sides.test] if split == "all" else getattr(sides, split)
+    if not chosen:
+        raise UsageError(f"split={split}: no document on this side")
+    return Splits([], [], chosen, sides.duplicates)
+
+
+def prepare(settings: dict[str, str]) -> Prepared:
+    """What the arguments name, checked and read."""
+    run, split = settings.pop("run", None), settings.pop("split", None)
+    if (run is None) == ("model.checkpoint" not in settings):
+        raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"split={split}: must be one of {', '.join(SPLITS)}")
+    if unknown := [key for key in settings if not key.startswith(SETTINGS)]:
+        raise UsageError(f"there is no argument {unknown[0]}; --help lists them")
+    config = default_config()
+    if run is not None:
+        folder = run_folder(run, config.paths.runs)
+        config = config_of_run(folder)
+        settings["model.checkpoint"] = str(exported(folder))
+    given = {key: None if value == "null" else value for key, value in settings.items()}
+    config = typed(config, given)
+    if "data.path" in settings:
+        config.data.val_path = config.data.test_path = None
+    splits = documents(config, split or ("all" if "data.path" in settings else "test"))
+    checkpoint = locate(config.model.checkpoint)
+    check_block_size(config, checkpoint)
+    return Prepared(config, splits, checkpoint)
+
+
+def measure(prepared: Prepared) -> tuple[dict[str, float], int]:
+    """The metrics and how many tokens were predicted."""
+    import lightning as L
+
+    from domaintune.training import build, device_type, quiet_libraries, resolve_precision
+
+    quiet_libraries()
+    accelerator = prepared.config.trainer.accelerator
+    precision, _ = resolve_precision(prepared.config.trainer.precision, device_type(accelerator))
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+    )
+    data, task = build(prepared, trainer)
+    trainer.test(task, datamodule=data, verbose=False)
+    return task.evaluation, data.datasets["test"].predicted_tokens
+
+
+@told
+def main() -> None:
+    prepared = prepare(split_arguments(sys.argv[1:], __doc__ or ""))
+    metrics, tokens = measure(prepared)
+    table = Table("", prepared.checkpoint.name)
+    table.add_row("documents", f"{len(prepared.splits.test):,}")
+    table.add_row("predicted tokens", f"{tokens:,}")
+    for name, value in metrics.items():
+        table.add_row(name.removeprefix("test/"), f"{value:.6g}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

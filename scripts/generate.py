@@ -1,0 +1,92 @@
+"""Let a model continue text.
+
+    python scripts/generate.py run=NAME prompt="The walrus operator"
+    python scripts/generate.py model.checkpoint=openai-community/gpt2 prompts=prompts.txt temperature=0
+
+run=NAME                a run by its name or folder; or
+model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
+prompt=TEXT             taken as it is, commas and equal signs included
+prompts=FILE            one prompt a line
+max_new_tokens=120  temperature=0.8  top_p=0.95  seed=0
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domaintune.arguments import default_config, exported, run_folder, split_arguments, typed
+from domaintune.config import UsageError
+from domaintune.exiting import told
+from domaintune.models.locating import locate
+
+
+@dataclass
+class ModelArguments:
+    checkpoint: str | None = None
+
+
+@dataclass
+class Arguments:
+    run: str | None = None
+    model: ModelArguments = field(default_factory=ModelArguments)
+    prompt: str | None = None
+    prompts: str | None = None
+    max_new_tokens: int = 120
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int = 0
+
+
+def read_prompts(arguments: Arguments) -> list[str]:
+    """The prompt, or the lines of the file."""
+    if (arguments.prompt is None) == (arguments.prompts is None):
+        raise UsageError("give one of prompt=TEXT and prompts=FILE")
+    if arguments.prompts is None:
+        return [arguments.prompt or ""]
+    try:
+        lines = Path(arguments.prompts).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"prompts={arguments.prompts}: can't be read ({error})") from error
+    if not any(lines):
+        raise UsageError(f"prompts={arguments.prompts}: no prompt in it")
+    return [line for line in lines if line]
+
+
+def check_sampling(arguments: Arguments) -> None:
+    """Raises UsageError where a number can't be sampled with."""
+    if arguments.max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens={arguments.max_new_tokens}: must be at least 1")
+    if not arguments.temperature >= 0:
+        raise UsageError(f"temperature={arguments.temperature:g}: must be at least 0")
+    if not 0 < arguments.top_p <= 1:
+        raise UsageError(f"top_p={arguments.top_p:g}: must be above 0 and at most 1")
+
+
+@told
+def main() -> None:
+    arguments: Arguments = typed(Arguments, split_arguments(sys.argv[1:], __doc__ or ""))
+    check_sampling(arguments)
+    prompts = read_prompts(arguments)
+    config = default_config()
+    if (arguments.run is None) == (arguments.model.checkpoint is None):
+        raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
+    name = arguments.model.checkpoint or str(exported(run_folder(arguments.run or "", config.paths.runs)))
+    checkpoint = locate(name)
+
+    import torch
+    from transformers import TextStreamer
+
+    from domaintune.generation import Sampling, continue_text
+    from domaintune.models.loading import load_causal_lm, load_tokenizer
+
+    tokenizer = load_tokenizer(checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_causal_lm(checkpoint, config.model, torch.float32, seed=0).to(device)
+    sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
+    for number, prompt in enumerate(prompts):
+        print("\n---\n" * (number > 0) + prompt, end="", flush=True)
+        continue_text(model, tokenizer, prompt, sampling, TextStreamer(tokenizer, skip_prompt=True))
+
+
+if __name__ == "__main__":
+    main()
