@@ -56,6 +56,7 @@ def prepare(settings: dict[str, str]) -> Prepared:
         settings["model.checkpoint"] = str(exported(folder))
     given = {key: None if value == "null" else value for key, value in settings.items()}
     config = typed(config, given)
+    config.model.init = "pretrained"  # how a run's own weights began is no matter here
     if "data.path" in settings:
         config.data.val_path = config.data.test_path = None
     splits = documents(config, split or ("all" if "data.path" in settings else "test"))

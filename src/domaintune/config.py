@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 DEFAULT_LR = 5e-5  # what Hugging Face's Trainer takes too; suits checkpoints of 100M parameters and more
 
@@ -206,7 +206,7 @@ def fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
     for key, value in _leaves(settings):
         try:
             OmegaConf.update(schema, key, value, merge=False)
-        except ConfigKeyError:
+        except (ConfigKeyError, ConfigAttributeError):
             wrong[key] = no_such_setting(key, schema)
         except ValidationError as error:
             wrong[key] = f"{key}={value}: {str(error).splitlines()[0]}"

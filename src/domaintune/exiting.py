@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from domaintune.config import UsageError, no_such_setting
@@ -58,6 +58,11 @@ def _remove_empty_folder() -> None:
 def _of_hydra(error: HydraException) -> str:
     """Hydra's message, and for an unknown key the setting that was probably meant."""
     message = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: {message.splitlines()[0]}. A value with spaces, commas, brackets or = needs quotes "
+            f"inside the shell's: 'data.path=\"my book (1).txt\"'"
+        )
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
         key = cause.full_key

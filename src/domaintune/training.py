@@ -49,7 +49,9 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         run.update(metrics={"before": validate(trainer, task, data)}, samples={"before": sample_texts(trainer)})
     fit(config, run, trainer, task, data)
     task.load_state_dict(torch.load(run.best, weights_only=True, map_location=task.device)["state_dict"])
+    loggers, trainer.loggers = trainer.loggers, []  # the curve ends with the last weights, not with the best
     after = validate(trainer, task, data)
+    trainer.loggers = loggers
     run.update(
         metrics={"after": after}, samples={"after": sample_texts(trainer)}, seconds=time.perf_counter() - started
     )
@@ -205,13 +207,14 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, float]) -> None:
-    """One row of TensorBoard's HPARAMS tab: every setting, with the final metrics."""
+    """One row of TensorBoard's HPARAMS tab: every setting, with the metrics of best.ckpt."""
     settings = {
         key: value for key, value in read_config(run.path).items() if key not in ("callbacks", "logger", "paths")
     }
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(settings, metrics)
+            final = {name.replace("val/", "best/"): value for name, value in metrics.items()}
+            logger.log_hyperparams(settings, final, step=trainer.global_step)
             logger.finalize("success")
 
 

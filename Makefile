@@ -1,0 +1,42 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint tensorboard benchmark clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Made anew where what is installed may have changed. The constraints file has the exact versions.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=...)"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: .venv/installed  ## make .venv and install
+
+train: setup  ## fine-tune the embedded GPT-2 on the embedded text
+	$(BIN)/python train.py
+
+test: setup  ## the tests, in minutes
+	$(BIN)/python -m pytest
+
+test-all: setup  ## the slow tests too
+	$(BIN)/python -m pytest -m ''
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+tensorboard: setup  ## curves, samples and hyperparameters of all runs, at http://127.0.0.1:6006
+	$(BIN)/tensorboard --logdir logs --host 127.0.0.1
+
+benchmark: setup  ## tokens a second of the classic loop and of this program, on this machine
+	$(BIN)/python scripts/benchmark.py train
+
+clean:  ## remove .venv and caches; logs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

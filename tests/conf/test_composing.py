@@ -1,0 +1,106 @@
+"""Everything in conf/ composes, passes the checks and builds what it names."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from domaintune.config import DEFAULT_LR, Config, UsageError, check
+
+Compose = Callable[..., DictConfig]
+
+CONF = Path(__file__).parents[2] / "conf"
+DEFAULTS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if entry != "_self_" for key in entry}
+LEAVES = sorted(
+    file.relative_to(CONF).with_suffix("").as_posix().rsplit("/", 1)
+    for file in CONF.rglob("*.yaml")
+    if file.parent != CONF and not file.name.startswith("_")
+)
+
+
+def choice(group: str, leaf: str) -> str:
+    """What one types to get this leaf."""
+    return f"{group}={leaf}" if group in DEFAULTS else f"+{group}={leaf}"
+
+
+def leaves(group: str) -> list[str]:
+    return [leaf for of, leaf in LEAVES if of == group]
+
+
+@pytest.mark.parametrize(("group", "leaf"), LEAVES)
+def test_every_leaf_composes_and_passes_the_checks(compose: Compose, group: str, leaf: str) -> None:
+    assert isinstance(check(compose(choice(group, leaf))), Config)
+
+
+def test_the_defaults_name_every_setting_of_the_schema_but_the_tables_that_may_be_empty(compose: Compose) -> None:
+    """So that `--cfg job` shows a person all there is."""
+    schema = OmegaConf.to_container(OmegaConf.structured(Config))
+    shown = OmegaConf.to_container(compose(), resolve=True)
+    assert isinstance(schema, dict)
+    assert isinstance(shown, dict)
+    for group, settings in schema.items():
+        if isinstance(settings, dict) and group not in ("callbacks", "logger"):
+            assert settings.keys() == shown[group].keys(), group
+    assert schema.keys() == shown.keys()
+
+
+@pytest.mark.parametrize("leaf", leaves("callbacks"))
+def test_every_callback_can_be_made(compose: Compose, leaf: str) -> None:
+    callbacks = check(compose(f"callbacks={leaf}")).callbacks
+    assert all(isinstance(hydra.utils.instantiate(callback), Callback) for callback in callbacks.values())
+
+
+@pytest.mark.parametrize("leaf", leaves("logger"))
+def test_every_logger_can_be_made(compose: Compose, leaf: str) -> None:
+    loggers = check(compose(f"logger={leaf}")).logger
+    assert all(isinstance(hydra.utils.instantiate(logger), Logger) for logger in loggers.values())
+
+
+def test_tensorboard_writes_into_the_runs_own_folder(compose: Compose, tmp_path: Path) -> None:
+    logger = hydra.utils.instantiate(check(compose()).logger["tensorboard"])
+    assert logger.log_dir == str(tmp_path / "run" / "tensorboard")
+
+
+@pytest.mark.parametrize("leaf", leaves("model"))
+def test_a_measured_learning_rate_is_that_of_the_models_own_checkpoint(compose: Compose, leaf: str) -> None:
+    config = check(compose(f"model={leaf}"))
+    assert set(config.model.measured_lr) <= {config.model.checkpoint}
+    assert config.optim.lr == config.model.measured_lr.get(config.model.checkpoint, DEFAULT_LR)
+
+
+def test_learning_rates_as_a_person_gets_them(compose: Compose) -> None:
+    def lr(*overrides: str) -> float | None:
+        return check(compose(*overrides)).optim.lr
+
+    assert lr("model=gpt2") == 5e-5
+    assert lr("model=gpt2_tiny", "model.checkpoint=some/other") == 5e-5
+    assert lr("model=gpt2_tiny", "optim.lr=3e-4") == 3e-4
+
+
+def test_without_a_path_everything_needed_is_in_the_package(compose: Compose) -> None:
+    config = check(compose())
+    assert config.model.checkpoint.startswith("embedded:")
+    assert config.data.path is None
+
+
+def test_an_unknown_key_below_a_new_one_is_told(compose: Compose) -> None:
+    with pytest.raises(UsageError, match=r"there is no setting trainer\.max_step; did you mean trainer\.max_steps\?"):
+        check(compose("+trainer.max_step=3"))
+
+
+def test_data_implies_the_task(compose: Compose) -> None:
+    assert check(compose("data=domain")).task.name == "causal_lm"
+
+
+def test_every_leaf_opens_with_a_comment() -> None:
+    silent = [f"{group}/{leaf}" for group, leaf in LEAVES if not (CONF / group / f"{leaf}.yaml").read_text()[0] == "#"]
+    assert silent == []
+
+
+def test_paths_are_formed_in_paths_and_hydra_only() -> None:
+    forming = {file.parent.name for file in CONF.rglob("*.yaml") if "${paths." in file.read_text()}
+    assert forming <= {"paths", "hydra"}

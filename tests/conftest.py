@@ -1,0 +1,67 @@
+"""What the tests share: no network, one thread, a tokenizer, and a tiny checkpoint on disk."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it: no test asks the Hub
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import tiny
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from transformers import AutoTokenizer
+
+from domaintune.data.embedded import embedded_corpus
+from domaintune.models.locating import ASSETS
+
+torch.set_num_threads(1)  # for shapes this small, threads cost more than they give
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(ASSETS / "gpt2_tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """A folder for `model.checkpoint`: random GPT-2 weights and a tokenizer. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny_gpt2"
+    tiny.gpt2(vocab_size=len(tokenizer), n_positions=64).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which the embedded corpus already lies."""
+    cache = tmp_path_factory.mktemp("cache")
+    embedded_corpus(str(cache))
+    return cache
+
+
+@pytest.fixture
+def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., DictConfig]]:
+    """What Hydra would hand to train.py's main for these overrides."""
+    monkeypatch.setenv("DOMAINTUNE_CACHE", str(tmp_path / "cache"))
+
+    def composed(*overrides: str) -> DictConfig:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra.compose("train", overrides=list(overrides), return_hydra_config=True)
+        with open_dict(config):
+            config.hydra.runtime.output_dir = str(tmp_path / "run")
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        OmegaConf.set_readonly(config, False)
+        return config
+
+    yield composed
+    HydraConfig.instance().cfg = None

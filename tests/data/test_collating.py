@@ -1,0 +1,30 @@
+import torch
+
+from domaintune.data.collating import IGNORED, Window, pad
+
+
+def window(*ids: int, text_bytes: int = 0) -> Window:
+    return {"input_ids": torch.tensor(ids), "bytes": text_bytes}
+
+
+def test_rows_are_padded_on_the_right_to_the_longest() -> None:
+    batch = pad([window(5, 6), window(7, 8, 9, 10), window(11, 12, 13)], pad_token_id=1)
+    assert batch["input_ids"].tolist() == [[5, 6, 1, 1], [7, 8, 9, 10], [11, 12, 13, 1]]
+
+
+def test_labels_stand_under_their_tokens_but_the_first_and_the_padding() -> None:
+    batch = pad([window(5, 6), window(7, 8, 9, 10)], pad_token_id=1)
+    assert batch["labels"].tolist() == [[IGNORED, 6, IGNORED, IGNORED], [IGNORED, 8, 9, 10]]
+
+
+def test_a_real_token_that_equals_the_padding_is_predicted() -> None:
+    batch = pad([window(1, 1, 5, 1), window(6, 1)], pad_token_id=1)
+    assert batch["labels"].tolist() == [[IGNORED, 1, 5, 1], [IGNORED, 1, IGNORED, IGNORED]]
+
+
+def test_the_bytes_of_a_batch_are_those_of_its_windows() -> None:
+    assert pad([window(5, 6, text_bytes=3), window(7, text_bytes=4)], pad_token_id=0)["bytes"] == 7
+
+
+def test_ignored_is_the_label_that_pytorch_ignores() -> None:
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED

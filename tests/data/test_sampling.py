@@ -1,0 +1,103 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from domaintune.data.sampling import LengthGroupedSampler, batches_of_similar_length
+
+LENGTHS = np.random.default_rng(0).lognormal(4, 0.8, size=1003).astype(np.int64) + 2
+
+
+def sampler(batch_size: int = 8, seed: int = 0, lengths: np.ndarray = LENGTHS, **settings: Any) -> LengthGroupedSampler:
+    return LengthGroupedSampler(lengths, batch_size, seed, **settings)
+
+
+def at_epoch(made: LengthGroupedSampler, epoch: int) -> list[list[int]]:
+    made.set_epoch(epoch)
+    return list(made)
+
+
+def padding(batches: list[list[int]]) -> int:
+    return sum(int((LENGTHS[batch].max() - LENGTHS[batch]).sum()) for batch in batches)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    one, other = sampler(), sampler()
+    at_epoch(one, 0)
+    np.random.seed(1)
+    assert at_epoch(one, 2) == at_epoch(other, 2)
+    assert at_epoch(one, 2) != at_epoch(one, 3)
+    assert at_epoch(one, 2) != at_epoch(sampler(seed=1), 2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 2000])
+@pytest.mark.parametrize("epoch", [0, 7])
+def test_every_window_comes_exactly_once_an_epoch(batch_size: int, epoch: int) -> None:
+    batches = at_epoch(sampler(batch_size), epoch)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(LENGTHS)))
+    assert len(batches) == len(sampler(batch_size)) == -(-len(LENGTHS) // batch_size)
+
+
+def test_all_batches_but_one_are_full() -> None:
+    sizes = sorted(len(batch) for batch in sampler())
+    assert sizes[0] == len(LENGTHS) % 8
+    assert set(sizes[1:]) == {8}
+
+
+@pytest.mark.parametrize("skip", [1, 17, 125, 126])
+def test_skip_goes_on_exactly_where_an_epoch_was_left(skip: int) -> None:
+    whole, rest = at_epoch(sampler(), 3), sampler()
+    rest.set_epoch(3)
+    rest.skip = skip
+    assert list(rest) == whole[skip:]
+
+
+def test_skip_holds_for_one_epoch_and_keeps_the_length() -> None:
+    made = sampler()
+    made.skip = 100
+    assert len(made) == 126
+    assert len(list(made)) == 26
+    assert len(list(made)) == 126
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("windows", [1003, 1001, 5])
+def test_ranks_share_every_window_in_equally_many_batches(world_size: int, windows: int) -> None:
+    ranks = [list(sampler(rank=r, world_size=world_size, lengths=LENGTHS[:windows])) for r in range(world_size)]
+    assert len({len(batches) for batches in ranks}) == 1
+    assert sorted(index for batches in ranks for batch in batches for index in batch) == list(range(windows))
+    assert all(batch for batches in ranks for batch in batches[:-1])  # only the last one may be empty
+
+
+def test_ranks_skip_their_own_batches() -> None:
+    for rank in range(3):
+        whole, rest = sampler(rank=rank, world_size=3), sampler(rank=rank, world_size=3)
+        rest.skip = 11
+        assert list(rest) == list(whole)[11:]
+
+
+def test_validation_keeps_one_order() -> None:
+    made = sampler(reshuffle=False)
+    assert at_epoch(made, 0) == at_epoch(made, 5)
+
+
+def test_lengths_are_grouped_so_that_little_is_padded() -> None:
+    order = np.random.default_rng(0).permutation(len(LENGTHS)).tolist()
+    at_random = [order[i : i + 8] for i in range(0, len(order), 8)]
+    assert padding(list(sampler())) < 0.2 * padding(at_random)
+
+
+def test_batches_are_not_sorted_by_length() -> None:
+    longest = [LENGTHS[batch].max() for batch in batches_of_similar_length(LENGTHS, 8, seed=0, epoch=0)]
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+
+
+def test_no_windows_are_no_batches() -> None:
+    """A test side may be empty."""
+    assert list(sampler(lengths=np.empty(0, dtype=np.int64))) == []
+
+
+def test_lightning_finds_set_epoch_where_it_looks() -> None:
+    made = sampler()
+    made.sampler.set_epoch(4)
+    assert list(made) == at_epoch(sampler(), 4)

@@ -1,0 +1,71 @@
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from domaintune.data.tokenizing import BATCH, Tokens, tokenize
+
+ALPHABETS = {
+    "ascii": [chr(code) for code in range(32, 127)] + ["\n", "\t", "  ", "\n\n", " the", " and"],
+    "accents": list("aeiou éèêëàâîïôûüçñßøåÉÜŒ\u0301\u00a0 "),
+    "emoji": ["😀", "🎉", "👩‍💻", "🇩🇪", "❤️", "👍🏽", " ", "a", "\n"],
+    "cjk": list("日本語中文字漢字한국어テスト。、 　") + ["a", "\U00020000"],
+}
+ALPHABETS["all"] = [piece for alphabet in list(ALPHABETS.values()) for piece in alphabet]
+
+
+def texts(alphabet: str, number: int = 60) -> list[str]:
+    draw = random.Random(alphabet)  # noqa: S311
+    return ["".join(draw.choices(ALPHABETS[alphabet], k=draw.randint(1, 60))) for _ in range(number)]
+
+
+def each(tokens: Tokens, values: np.ndarray) -> list[list[int]]:
+    """The values of each document."""
+    return [values[a:b].tolist() for a, b in zip(tokens.starts[:-1], tokens.starts[1:], strict=True)]
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+def test_byte_counts_add_up_to_each_documents_bytes(tokenizer: Any, alphabet: str) -> None:
+    made = texts(alphabet)
+    tokens = tokenize(tiny.documents(*made), tokenizer)
+    assert [sum(counts) for counts in each(tokens, tokens.byte_counts)] == [len(text.encode()) for text in made]
+    assert (tokens.byte_counts >= 0).all()
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+def test_each_document_is_its_tokens_and_one_end_of_text(tokenizer: Any, alphabet: str) -> None:
+    made = texts(alphabet)
+    tokens = tokenize(tiny.documents(*made), tokenizer)
+    for text, ids in zip(made, each(tokens, tokens.ids), strict=True):
+        assert ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.eos_token_id not in ids[:-1]
+        assert tokenizer.decode(ids[:-1]) == text
+
+
+def test_the_end_of_text_token_stands_for_no_bytes(tokenizer: Any) -> None:
+    tokens = tokenize(tiny.documents("one", "two 😀"), tokenizer)
+    assert tokens.byte_counts[tokens.ids == tokenizer.eos_token_id].tolist() == [0, 0]
+
+
+def test_the_text_of_a_special_token_stays_plain_text(tokenizer: Any) -> None:
+    text = f"before {tokenizer.eos_token} after"
+    tokens = tokenize(tiny.documents(text), tokenizer)
+    assert tokens.ids.tolist().count(tokenizer.eos_token_id) == 1
+    assert tokenizer.decode(tokens.ids[:-1]) == text
+    assert tokens.byte_counts.sum() == len(text)
+
+
+def test_documents_are_the_same_whatever_the_batch_they_are_encoded_in(tokenizer: Any) -> None:
+    made = [f"document number {number}" for number in range(BATCH + 3)]
+    tokens = tokenize(tiny.documents(*made), tokenizer)
+    assert len(tokens.starts) == BATCH + 4
+    alone = tokenize(tiny.documents(made[-1]), tokenizer)
+    assert tokens.ids[tokens.starts[-2] :].tolist() == alone.ids.tolist()
+
+
+def test_no_documents_are_no_tokens(tokenizer: Any) -> None:
+    tokens = tokenize([], tokenizer)
+    assert tokens.ids.tolist() == tokens.byte_counts.tolist() == []
+    assert tokens.starts.tolist() == [0]

@@ -1,0 +1,84 @@
+"""generate.py and evaluate.py, as a person types them."""
+
+import json
+import shutil
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+@pytest.mark.parametrize("prompt", ["Hello, world", "2+2=(x)", "{a: [1, 2]}", "It's ${here}", "naïve café"])
+def test_any_prompt_works_as_typed(command, finished, prompt):
+    done = command("scripts/generate.py", "run=finished", f"prompt={prompt}", "max_new_tokens=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(prompt)
+
+
+def test_a_run_is_found_by_a_path_with_an_equal_sign(command, finished):
+    copy = command.home / "logs" / "runs" / "a=b"
+    shutil.copytree(finished[0], copy, ignore=shutil.ignore_patterns("checkpoints"))
+    done = command("scripts/generate.py", "run=logs/runs/a=b", "prompt=x", "max_new_tokens=2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_prompts_come_from_a_file_and_the_seed_decides(command, finished, tmp_path):
+    (tmp_path / "prompts.txt").write_text("One\nTwo\n")
+    arguments = ["run=finished", f"prompts={tmp_path / 'prompts.txt'}", "max_new_tokens=4", "seed=3"]
+    first, second = (command("scripts/generate.py", *arguments).stdout for _ in range(2))
+    assert first == second
+    assert first.startswith("One")
+    assert "\nTwo" in first
+
+
+def test_an_export_works_as_a_checkpoint_and_greedy_text_is_that_of_transformers(command, finished):
+    export = finished[0] / "export"
+    done = command(
+        "scripts/generate.py", f"model.checkpoint={export}", "prompt=The value", "temperature=0", "max_new_tokens=5"
+    )
+    tokenizer, model = AutoTokenizer.from_pretrained(export), AutoModelForCausalLM.from_pretrained(export)
+    ids = tokenizer("The value", return_tensors="pt")
+    expected = tokenizer.decode(model.generate(**ids, do_sample=False, max_new_tokens=5)[0], skip_special_tokens=True)
+    assert done.stdout.strip() == expected.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["prompt=x"], "run=NAME"),
+        (["run=nowhere", "prompt=x"], "nowhere"),
+        (["run=finished"], "prompt=TEXT"),
+        (["run=finished", "prompt=x", "temprature=1"], "temperature"),
+        (["run=finished", "prompt=x", "top_p=2"], "top_p"),
+        (["run=finished", "prompt=x", "max_new_tokens=64"], "64 positions"),
+        (["hello"], "key=value"),
+    ],
+)
+def test_wrong_arguments_are_told(command, finished, arguments, word):
+    done = command("scripts/generate.py", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert word in done.stderr
+
+
+def test_evaluate_gives_the_run_s_own_validation_loss(command, finished):
+    done = command("scripts/evaluate.py", "run=finished", "split=val")
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((finished[0] / "result.json").read_text())["metrics"]["after"]["val/loss"]
+    assert f"{expected:.6g}" in done.stdout
+
+
+def test_base_and_fine_tuned_are_compared_on_another_text(command, finished, small_model, tmp_path):
+    (tmp_path / "other,text=1.txt").write_text("The first paragraph.\n\nThe second one.\n")
+    printed = []
+    for model in ("run=finished", f"model.checkpoint={small_model}"):
+        done = command("scripts/evaluate.py", model, f"data.path={tmp_path}/other,text=1.txt", "data.block_size=64")
+        assert done.returncode == 0, done.stderr
+        assert "documents" in done.stdout
+        printed.append(done.stdout)
+    assert printed[0] != printed[1]
+
+
+def test_a_path_that_is_missing_is_told(command, finished):
+    done = command("scripts/evaluate.py", "run=finished", "data.path=nowhere.txt")
+    assert done.returncode == 2
+    assert "nowhere.txt" in done.stderr

@@ -1,0 +1,163 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from domaintune.losses import linear_cross_entropy as module
+from domaintune.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_cross_entropy_reference
+
+SHAPES = [(1, 8, 11), (7, 16, 101), (33, 24, 257), (64, 32, 1000), (5, 3, 2)]  # rows, width, vocabulary
+
+
+def made(rows: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    """hidden, weight and labels, a third of them ignored (never the first)."""
+    draw = torch.Generator().manual_seed(rows)
+    hidden = torch.randn(rows, width, generator=draw, dtype=dtype)
+    weight = torch.randn(vocabulary, width, generator=draw, dtype=dtype)
+    labels = torch.randint(vocabulary, (rows,), generator=draw)
+    labels[torch.arange(rows) % 3 == 1] = IGNORED
+    return hidden.requires_grad_(), weight.requires_grad_(), labels
+
+
+def loss_and_gradients(function: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> list[Any]:
+    loss = function(hidden, weight, labels)
+    return [loss.detach(), *torch.autograd.grad(loss, (hidden, weight))]
+
+
+def error(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Relative, over the whole tensor."""
+    return float((got.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_loss_and_gradients_equal_the_reference(shape: tuple[int, int, int]) -> None:
+    inputs = made(*shape)
+    wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)
+    for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
+        assert error(got, reference) < 1e-5
+        assert got.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_under_bf16_autocast_they_equal_the_reference_in_fp32_but_for_rounding(shape: tuple[int, int, int]) -> None:
+    inputs = made(*shape)
+    wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        obtained = loss_and_gradients(linear_cross_entropy, *inputs)
+    for got, reference in zip(obtained, wanted, strict=True):
+        assert error(got, reference) < 2e-2
+        assert got.dtype == torch.float32
+
+
+def test_autocast_computes_the_products_in_its_own_format() -> None:
+    inputs = made(64, 32, 1000)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = linear_cross_entropy(*inputs)
+    rounded = linear_cross_entropy(inputs[0].bfloat16(), inputs[1].bfloat16(), inputs[2])
+    assert narrow == rounded != linear_cross_entropy(*inputs)
+
+
+@pytest.mark.parametrize("rows_in_a_chunk", [1, 3, 22, 1000])
+def test_the_size_of_a_chunk_changes_nothing(rows_in_a_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = made(64, 32, 1000)
+    wanted = loss_and_gradients(linear_cross_entropy, *inputs)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", rows_in_a_chunk * 1000)
+    for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
+        assert error(got, reference) < 1e-6
+
+
+class Largest(TorchDispatchMode):
+    """Notes the elements of the largest tensor that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for tensor in output if isinstance(output, tuple | list) else [output]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return output
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_no_tensor_of_rows_times_vocabulary_is_made(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, labels = made(300, 4, 1000)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 5 * 1000)
+    with Largest() as largest, torch.set_grad_enabled(gradients):
+        loss = linear_cross_entropy(hidden, weight, labels)
+        if gradients:
+            loss.backward()
+    assert largest.elements == 5 * 1000
+    with Largest() as of_reference:
+        linear_cross_entropy_reference(hidden, weight, labels)
+    assert of_reference.elements == 300 * 1000
+
+
+def test_without_labels_the_loss_and_its_gradients_are_zero() -> None:
+    hidden, weight, labels = made(9, 8, 50)
+    loss, *gradients = loss_and_gradients(linear_cross_entropy, hidden, weight, torch.full_like(labels, IGNORED))
+    assert loss == 0
+    assert [gradient.shape for gradient in gradients] == [hidden.shape, weight.shape]
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_rows_without_a_label_get_no_gradient() -> None:
+    hidden, weight, labels = made(9, 8, 50)
+    _, gradient, _ = loss_and_gradients(linear_cross_entropy, hidden, weight, labels)
+    assert torch.equal(gradient.abs().sum(1) == 0, labels == IGNORED)
+
+
+def test_one_row_by_hand() -> None:
+    hidden, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0], [1.0, 5.0]])
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([1]))  # logits 0 and 1
+    assert loss == pytest.approx(torch.log1p(torch.tensor(-1.0).exp()).item())
+
+
+def test_a_tied_embedding_gets_the_gradients_of_both_its_places() -> None:
+    torch.manual_seed(0)
+    weight, ids = nn.Embedding(50, 8).weight, torch.randint(50, (20,))
+    losses = [
+        function(nn.functional.embedding(ids[:-1], weight).tanh(), weight, ids[1:])
+        for function in (linear_cross_entropy, linear_cross_entropy_reference)
+    ]
+    (got,), (wanted,) = (torch.autograd.grad(loss, weight) for loss in losses)
+    assert error(got, wanted) < 1e-5
+
+
+def test_the_gradient_scales_with_what_follows_the_loss() -> None:
+    hidden, weight, labels = made(33, 24, 257)
+    plain = torch.autograd.grad(linear_cross_entropy(hidden, weight, labels), (hidden, weight))
+    tripled = torch.autograd.grad(linear_cross_entropy(hidden, weight, labels) * 3, (hidden, weight))
+    for one, three in zip(plain, tripled, strict=True):
+        torch.testing.assert_close(one * 3, three)
+
+
+def test_without_gradients_the_loss_is_the_same() -> None:
+    hidden, weight, labels = made(33, 24, 257)
+    with_gradients = linear_cross_entropy(hidden, weight, labels)
+    with torch.no_grad():
+        assert linear_cross_entropy(hidden, weight, labels) == with_gradients
+    assert linear_cross_entropy(hidden.detach(), weight.detach(), labels) == with_gradients
+
+
+def test_a_frozen_head_still_hands_the_gradient_on() -> None:
+    hidden, weight, labels = made(33, 24, 257)
+    (wanted,) = torch.autograd.grad(linear_cross_entropy(hidden, weight, labels), hidden)
+    linear_cross_entropy(hidden, weight.detach(), labels).backward()
+    assert hidden.grad is not None
+    assert torch.equal(hidden.grad, wanted)
+
+
+def test_the_gradients_are_those_of_finite_differences() -> None:
+    hidden, weight, labels = made(7, 5, 13, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda h, w: linear_cross_entropy(h, w, labels), (hidden, weight))
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    hidden, weight, labels = made(33, 24, 257)
+    before = [tensor.detach().clone() for tensor in (hidden, weight, labels)]
+    linear_cross_entropy(hidden, weight, labels).backward()
+    for tensor, old in zip((hidden, weight, labels), before, strict=True):
+        assert torch.equal(tensor, old)

@@ -1,0 +1,284 @@
+import copy
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from domaintune.config import DEFAULT_LR, Config, UsageError, check, differences, nearest
+
+SMALLEST: dict[str, Any] = {
+    "name": "test",
+    "model": {"checkpoint": "some/model"},
+    "task": {"name": "causal_lm", "monitor": "val/loss", "mode": "min"},
+    "scheduler": {"name": "cosine"},
+    "trainer": {"max_epochs": 1},
+    "paths": {"cache": "cache"},
+}
+
+
+def composed(**settings: Any) -> Any:
+    """The smallest config that is right, with settings `group__key=value` changed."""
+    config = OmegaConf.create(copy.deepcopy(SMALLEST))
+    for key, value in settings.items():
+        OmegaConf.update(config, key.replace("__", "."), value, merge=False, force_add=True)
+    return config
+
+
+def checked(**settings: Any) -> Config:
+    return check(composed(**settings))
+
+
+def problem(**settings: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        checked(**settings)
+    return str(caught.value)
+
+
+def test_what_is_right_comes_back_typed() -> None:
+    config = checked(optim__lr="3e-4", data__batch_size="16", trainer__limit_val_batches=10)
+    assert isinstance(config, Config)
+    assert (config.optim.lr, config.data.batch_size, config.trainer.limit_val_batches) == (3e-4, 16, 10)
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    assert checked().data == Config().data
+
+
+@pytest.mark.parametrize("key", ["name", "model.checkpoint", "task.monitor", "scheduler.name", "paths.cache"])
+def test_a_setting_without_a_default_is_missed(key: str) -> None:
+    assert f"{key} is missing" in problem(**{key.replace(".", "__"): "???"})
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("data.batchsize", "data.batch_size"),
+        ("optim.learning_rate", None),
+        ("trainer.max_step", "trainer.max_steps"),
+        ("training.max_steps", "trainer.max_steps"),
+        ("sede", "seed"),
+        ("checkpoint.every_minute", "checkpoint.every_minutes"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(key: str, meant: str | None) -> None:
+    message = problem(**{key.replace(".", "__"): 1})
+    assert f"there is no setting {key}" in message
+    assert meant is None or f"did you mean {meant}?" in message
+
+
+def test_nearest_guesses_nothing_far_fetched() -> None:
+    assert nearest("zzzz", ["optim.lr", "seed"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.batch_size", "many"),
+        ("data.batch_size", 2.5),
+        ("optim.lr", "fast"),
+        ("fresh", "perhaps"),
+        ("seed", None),
+        ("optim.betas", 0.9),
+        ("data.path", ["a.txt", "b.txt"]),
+        ("data", None),
+        ("data", 5),
+        ("trainer.val_check_interval", True),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, value: Any) -> None:
+    assert f"{key}={value}: " in problem(**{key.replace(".", "__"): value})
+
+
+@pytest.mark.parametrize("betas", [[], [0.9], [0.9, 0.99, 0.999]])
+def test_betas_are_two(betas: list[float]) -> None:
+    assert "optim.betas" in problem(optim__betas=betas)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model.dropout", -0.1, "at least 0 and at most 0.99"),
+        ("model.attention_dropout", 1.0, "at most 0.99"),
+        ("data.val_fraction", 0.95, "at most 0.9"),
+        ("data.test_fraction", -0.1, "at least 0"),
+        ("data.block_size", 1, "at least 2"),
+        ("data.batch_size", 0, "at least 1"),
+        ("data.num_workers", -1, "at least 0"),
+        ("optim.lr", 0.0, "above 0"),
+        ("optim.lr", float("nan"), "above 0"),
+        ("optim.weight_decay", -0.1, "at least 0"),
+        ("optim.eps", 0.0, "above 0"),
+        ("scheduler.warmup_steps", -1.0, "at least 0"),
+        ("scheduler.min_lr_rate", 1.5, "at most 1"),
+        ("trainer.num_nodes", 0, "at least 1"),
+        ("trainer.accumulate_grad_batches", 0, "at least 1"),
+        ("trainer.gradient_clip_val", -1.0, "at least 0"),
+        ("trainer.val_check_interval", 0, "above 0"),
+        ("trainer.log_every_n_steps", 0, "at least 1"),
+        ("checkpoint.every_steps", 0, "at least 1"),
+        ("checkpoint.every_minutes", 0.0, "above 0"),
+    ],
+)
+def test_a_value_out_of_range_is_told_with_the_range(key: str, value: float, words: str) -> None:
+    message = problem(**{key.replace(".", "__"): value})
+    assert f"{key}={value:g}: must be" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.dropout", 0.0),
+        ("data.block_size", 2),
+        ("data.num_workers", 0),
+        ("optim.weight_decay", 0.0),
+        ("scheduler.min_lr_rate", 1.0),
+        ("trainer.gradient_clip_val", 0.0),
+        ("trainer.val_check_interval", 1.0),
+        ("trainer.max_steps", 1),
+    ],
+)
+def test_the_ends_of_a_range_are_allowed(key: str, value: float) -> None:
+    assert OmegaConf.select(OmegaConf.create(asdict(checked(**{key.replace(".", "__"): value}))), key) == value
+
+
+@pytest.mark.parametrize("key", ["seed", "data.split_seed"])
+def test_a_seed_that_no_generator_takes_is_told(key: str) -> None:
+    assert f"{key}=-1" in problem(**{key.replace(".", "__"): -1})
+
+
+@pytest.mark.parametrize("key", ["trainer.limit_train_batches", "trainer.limit_val_batches"])
+@pytest.mark.parametrize("value", [-1, 0, 1.5])
+def test_a_limit_that_lightning_refuses_or_that_leaves_no_batch_is_told(key: str, value: float) -> None:
+    assert f"{key}={value:g}" in problem(**{key.replace(".", "__"): value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("model.init", "pretraned", "pretrained"),
+        ("task.name", "causal-lm", "causal_lm"),
+        ("task.mode", "minimum", "min"),
+        ("data.unit", "paragraphs", "paragraph"),
+        ("data.batching", "pad", "padded"),
+        ("scheduler.name", "cosin", "cosine"),
+        ("trainer.precision", "bf16", "bf16-"),
+    ],
+)
+def test_an_unknown_choice_is_told_with_all_choices_and_the_nearest(key: str, value: str, meant: str) -> None:
+    message = problem(**{key.replace(".", "__"): value})
+    assert f"{key}={value}: must be one of " in message
+    assert f"did you mean {meant}" in message
+
+
+def test_every_problem_is_told_at_once() -> None:
+    message = problem(data__batchsize=4, data__block_size="x", optim__lr=-1, scheduler__name="cosin", name="???")
+    assert message.count("\n  - ") == 5
+    for key in ("data.batchsize", "data.block_size", "optim.lr", "scheduler.name", "name is missing"):
+        assert key in message
+
+
+def test_a_single_problem_is_one_line() -> None:
+    assert "\n" not in problem(optim__lr=-1.0)
+
+
+def test_an_interpolation_that_leads_nowhere_is_told() -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        check(OmegaConf.create({**SMALLEST, "seed": "${nowhere}"}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"trainer__max_epochs": None}, "nothing ends this run"),
+        ({"trainer__max_epochs": -1}, "nothing ends this run"),
+        ({"trainer__max_steps": 0}, "trainer.max_steps=0"),
+        ({"trainer__max_steps": -2}, "trainer.max_steps=-2"),
+        ({"trainer__max_epochs": -2}, "trainer.max_epochs=-2"),
+        ({"data__val_fraction": 0.5, "data__test_fraction": 0.5}, "leave nothing to train on"),
+        ({"data__val_fraction": 0.0}, "nothing to validate on"),
+        ({"data__val_path": "val.txt"}, "go with a data.path"),
+        ({"data__test_path": "test.txt"}, "go with a data.path"),
+        ({"trainer__val_check_interval": 10, "trainer__accumulate_grad_batches": 4}, "must be a multiple of"),
+        ({"trainer__val_check_interval": 2.0}, "at most 1.0"),
+        ({"optim__betas": [0.9, 1.0]}, "optim.betas"),
+        ({"optim__betas": [-0.1, 0.9]}, "optim.betas"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_told(settings: dict[str, Any], words: str) -> None:
+    assert words in problem(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"trainer__max_epochs": -1, "trainer__max_steps": 10},
+        {"trainer__max_epochs": None, "trainer__max_time": "00:00:10:00"},
+        {"trainer__max_epochs": None, "trainer__max_time": {"minutes": 10}},
+        {"trainer__val_check_interval": 12, "trainer__accumulate_grad_batches": 4},
+        {"trainer__val_check_interval": 0.5, "trainer__accumulate_grad_batches": 4},
+        {"data__path": "a.txt", "data__val_path": "b.txt", "data__val_fraction": 0.0},
+    ],
+)
+def test_settings_that_go_together_pass(settings: dict[str, Any]) -> None:
+    assert checked(**settings).name == "test"
+
+
+def test_an_accumulation_of_zero_is_told_next_to_a_counted_interval() -> None:
+    message = problem(trainer__accumulate_grad_batches=0, trainer__val_check_interval=4)
+    assert "trainer.accumulate_grad_batches=0: must be at least 1" in message
+
+
+def test_the_learning_rate_that_was_measured_for_a_checkpoint_is_taken_for_it_alone() -> None:
+    measured = {"some/model": 3e-3, "another/model": 7e-4}
+    assert checked(model__measured_lr=measured).optim.lr == 3e-3
+    assert checked(model__measured_lr=measured, model__checkpoint="a/folder").optim.lr == DEFAULT_LR == 5e-5
+
+
+def test_a_learning_rate_of_ones_own_wins() -> None:
+    assert checked(model__measured_lr={"some/model": 3e-3}, optim__lr=1e-4).optim.lr == 1e-4
+
+
+def test_the_same_config_has_no_differences_after_it_was_written_and_read() -> None:
+    config = asdict(checked(trainer__max_time={"minutes": 10}, callbacks={"samples": {"number": 3}}))
+    read = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(config))))
+    assert differences(read, config) == []
+
+
+def test_differences_name_key_old_and_new() -> None:
+    old, new = asdict(checked()), asdict(checked(optim__lr=1e-3, optim__betas=[0.9, 0.95], data__path="a.txt"))
+    assert differences(old, new) == [
+        ("data.path", None, "a.txt"),
+        ("optim.betas", [0.9, 0.999], [0.9, 0.95]),
+        ("optim.lr", 5e-5, 1e-3),
+    ]
+
+
+def test_differences_find_a_key_that_only_one_of_both_has() -> None:
+    assert differences({"seed": 0}, {"seed": 0, "later": 1}) == [("later", None, 1)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "other"},
+        {"fresh": True},
+        {"data__num_workers": 4},
+        {"trainer__log_every_n_steps": 1},
+        {"checkpoint__every_minutes": 1.0, "checkpoint__every_steps": 7},
+        {"callbacks": {"samples": {"number": 3}}},
+        {"logger": {"tensorboard": {}}},
+        {"paths__cache": "elsewhere"},
+    ],
+)
+def test_what_cannot_move_the_numbers_is_no_difference(settings: dict[str, Any]) -> None:
+    assert differences(asdict(checked()), asdict(checked(**settings))) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"seed": 1}, {"deterministic": True}, {"trainer__precision": "32"}, {"model__checkpoint": "other"}],
+)
+def test_what_can_move_the_numbers_is_a_difference(settings: dict[str, Any]) -> None:
+    assert len(differences(asdict(checked()), asdict(checked(**settings)))) == 1

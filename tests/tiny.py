@@ -1,0 +1,100 @@
+"""Models of a few thousand parameters, and other small things that many tests make."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+)
+
+from domaintune.data.reading import Document
+
+VOCABULARY = 96
+OPENAI: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
+LLAMA: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+
+
+def gpt2(vocab_size: int = VOCABULARY, n_positions: int = 64, seed: int = 0, **settings: Any) -> GPT2LMHeadModel:
+    """GPT-2 with tied embeddings, without dropout unless asked for."""
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    torch.manual_seed(seed)
+    shape = {**OPENAI, **dropout, **settings}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, n_positions=n_positions, **shape))
+
+
+def llama(vocab_size: int = VOCABULARY, **settings: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **{**LLAMA, **settings}))
+
+
+def gptj() -> GPTJForCausalLM:
+    """Its head has a bias, here not zero."""
+    torch.manual_seed(0)
+    model = GPTJForCausalLM(GPTJConfig(vocab_size=VOCABULARY, n_positions=64, rotary_dim=8, **OPENAI))
+    torch.nn.init.normal_(model.lm_head.bias)
+    return model
+
+
+def phi() -> PhiForCausalLM:
+    """Its head has a bias."""
+    torch.manual_seed(0)
+    return PhiForCausalLM(PhiConfig(vocab_size=VOCABULARY, **LLAMA))
+
+
+def cohere() -> CohereForCausalLM:
+    """Its logits are scaled."""
+    torch.manual_seed(0)
+    return CohereForCausalLM(CohereConfig(vocab_size=VOCABULARY, pad_token_id=0, **LLAMA))
+
+
+def granite() -> GraniteForCausalLM:
+    """Its logits are divided."""
+    torch.manual_seed(0)
+    return GraniteForCausalLM(GraniteConfig(vocab_size=VOCABULARY, logits_scaling=4.0, **LLAMA))
+
+
+def gemma2() -> Gemma2ForCausalLM:
+    """Its logits are capped by a tanh, which shows little where they are small."""
+    torch.manual_seed(0)
+    shape = {**LLAMA, "head_dim": 16, "final_logit_softcapping": 30.0}
+    return Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, pad_token_id=0, **shape))
+
+
+def documents(*texts: str) -> list[Document]:
+    return [Document(text, f"made up:{number}") for number, text in enumerate(texts, start=1)]
+
+
+def hub_cache(cache: Path, name: str, files: dict[str, bytes]) -> Path:
+    """A snapshot of `name` laid out as the Hub's client does it; returns its folder."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = cache / f"models--{name.replace('/', '--')}"
+    folder = repository / "snapshots" / commit
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return folder
