@@ -54,8 +54,7 @@ def prepare(settings: dict[str, str]) -> Prepared:
         folder = run_folder(run, config.paths.runs)
         config = config_of_run(folder)
         settings["model.checkpoint"] = str(exported(folder))
-    given = {key: None if value == "null" else value for key, value in settings.items()}
-    config = typed(config, given)
+    typed(config, {key: None if value == "null" else value for key, value in settings.items()})
     config.model.init = "pretrained"  # how a run's own weights began is no matter here
     if "data.path" in settings:
         config.data.val_path = config.data.test_path = None
@@ -65,33 +64,12 @@ def prepare(settings: dict[str, str]) -> Prepared:
     return Prepared(config, splits, checkpoint)
 
 
-def measure(prepared: Prepared) -> tuple[dict[str, float], int]:
-    """The metrics and how many tokens were predicted."""
-    import lightning as L
-
-    from domaintune.training import build, device_type, quiet_libraries, resolve_precision
-
-    quiet_libraries()
-    accelerator = prepared.config.trainer.accelerator
-    precision, _ = resolve_precision(prepared.config.trainer.precision, device_type(accelerator))
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-    )
-    data, task = build(prepared, trainer)
-    trainer.test(task, datamodule=data, verbose=False)
-    return task.evaluation, data.datasets["test"].predicted_tokens
-
-
 @told
 def main() -> None:
     prepared = prepare(split_arguments(sys.argv[1:], __doc__ or ""))
-    metrics, tokens = measure(prepared)
+    from domaintune.training import evaluate
+
+    metrics, tokens = evaluate(prepared)
     table = Table("", prepared.checkpoint.name)
     table.add_row("documents", f"{len(prepared.splits.test):,}")
     table.add_row("predicted tokens", f"{tokens:,}")

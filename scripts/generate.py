@@ -64,7 +64,8 @@ def check_sampling(arguments: Arguments) -> None:
 
 @told
 def main() -> None:
-    arguments: Arguments = typed(Arguments, split_arguments(sys.argv[1:], __doc__ or ""))
+    arguments = Arguments()
+    typed(arguments, split_arguments(sys.argv[1:], __doc__ or ""))
     check_sampling(arguments)
     prompts = read_prompts(arguments)
     config = default_config()

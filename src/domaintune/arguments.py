@@ -3,13 +3,15 @@
 (`train.py` speaks Hydra's grammar, which gives commas, brackets and further `=` meanings of their own.)
 """
 
+import functools
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config import Config, UsageError, check, fill, one_or_list
+from domaintune.config import Config, UsageError, check, no_such_setting, one_or_list
 from domaintune.recording import read_config
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -35,16 +37,41 @@ def split_arguments(arguments: list[str], usage: str) -> dict[str, str]:
     return settings
 
 
-def typed(schema: Any, settings: Mapping[str, str | None]) -> Any:
-    """`settings` in a structured config (a dataclass or one of its instances), as an object of the dataclass.
+def typed(settings: Any, given: Mapping[str, str | None]) -> None:
+    """Sets fields of a (nested) dataclass instance by their dotted names; texts become what a field's type asks for.
 
     Raises:
         UsageError: naming every unknown key and every value of the wrong type.
     """
-    structured = OmegaConf.structured(schema)
-    if wrong := fill(structured, dict(settings)):
-        raise UsageError(one_or_list("the arguments are wrong", list(wrong.values())))
-    return OmegaConf.to_object(structured)
+    problems = []
+    for key, value in given.items():
+        *groups, name = key.split(".")
+        group = functools.reduce(lambda node, part: getattr(node, part, None), groups, settings)
+        kind = typing.get_type_hints(type(group)).get(name)
+        if kind is None:
+            problems.append(no_such_setting(key, settings))
+            continue
+        try:
+            setattr(group, name, _convert(value, kind))
+        except ValueError:
+            problems.append(f"{key}={value}: must be {_words(kind)}")
+    if problems:
+        raise UsageError(one_or_list("the arguments are wrong", problems))
+
+
+def _convert(value: str | None, kind: Any) -> Any:
+    kinds = typing.get_args(kind) or (kind,)
+    if value is None:
+        if type(None) not in kinds:
+            raise ValueError("null")
+        return None
+    if str in kinds:
+        return value
+    return int(value) if int in kinds else float(value)
+
+
+def _words(kind: Any) -> str:
+    return "a whole number" if int in (typing.get_args(kind) or (kind,)) else "a number"
 
 
 def run_folder(run: str, runs: str) -> Path:
@@ -62,9 +89,7 @@ def run_folder(run: str, runs: str) -> Path:
 def exported(folder: Path) -> Path:
     """The export of a run's folder. Raises UsageError where the run has not come so far."""
     if not (folder / "export").is_dir():
-        raise UsageError(
-            f"{folder} has no export/: its run has not finished; the same command goes on with it"
-        )
+        raise UsageError(f"{folder} has no export/: its run has not finished; the same command goes on with it")
     return folder / "export"
 
 

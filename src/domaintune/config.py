@@ -148,6 +148,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "trainer.accumulate_grad_batches": (1, INF, True),
     "trainer.gradient_clip_val": (0, INF, True),
     "trainer.val_check_interval": (0, INF, False),
+    "trainer.limit_train_batches": (0, INF, False),
+    "trainer.limit_val_batches": (0, INF, False),
     "trainer.log_every_n_steps": (1, INF, True),
     "checkpoint.every_steps": (1, INF, True),
     "checkpoint.every_minutes": (0, INF, False),
@@ -166,7 +168,7 @@ def check(composed: DictConfig) -> Config:
         raise UsageError(f"the config does not resolve: {error}") from error
     assert isinstance(plain, dict)
     schema = OmegaConf.structured(Config)
-    wrong = fill(schema, {str(key): value for key, value in plain.items()})
+    wrong = _fill(schema, {str(key): value for key, value in plain.items()})
     wrong |= {str(key): f"{key} is missing" for key in OmegaConf.missing_keys(schema) if key not in wrong}
     problems = list(wrong.values()) + list(_ranges(schema, wrong)) + list(_together(schema, wrong))
     if problems:
@@ -197,26 +199,23 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-def fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
-    """Writes each setting into a structured config on its own, so that all problems are found: {key: problem}.
-
-    `settings` may be nested or have dotted keys; a string becomes the number that the setting's type asks for.
-    """
+def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
+    """Writes each setting into the schema on its own, so that all problems are found: {key: problem}."""
     wrong = {}
     for key, value in _leaves(settings):
         try:
             OmegaConf.update(schema, key, value, merge=False)
         except (ConfigKeyError, ConfigAttributeError):
-            wrong[key] = no_such_setting(key, schema)
+            wrong[key] = no_such_setting(key)
         except ValidationError as error:
             wrong[key] = f"{key}={value}: {str(error).splitlines()[0]}"
     return wrong
 
 
-def no_such_setting(key: str, schema: Any = None) -> str:
-    """The message for an unknown key of a structured config (by default the run's), naming the nearest known one."""
-    known = OmegaConf.to_container(OmegaConf.structured(Config) if schema is None else schema)
-    return f"there is no setting {key}{nearest(key, [name for name, _ in _leaves(known)])}"
+def no_such_setting(key: str, settings: Any = Config) -> str:
+    """The message for an unknown key of a dataclass (by default the run's), naming the nearest known one."""
+    known = [name for name, _ in _leaves(OmegaConf.to_container(OmegaConf.structured(settings)))]
+    return f"there is no setting {key}{nearest(key, known)}"
 
 
 def _ranges(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
@@ -242,8 +241,8 @@ def _together(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
         yield f"optim.betas={list(betas)}: both must be at least 0 and below 1"
     if trainer.max_steps < -1 or trainer.max_steps == 0:
         yield f"trainer.max_steps={trainer.max_steps}: must be at least 1, or -1 for no limit"
-    if trainer.max_epochs is not None and trainer.max_epochs < -1:
-        yield f"trainer.max_epochs={trainer.max_epochs}: must be at least 0, or -1 for no limit"
+    if trainer.max_epochs is not None and (trainer.max_epochs < -1 or trainer.max_epochs == 0):
+        yield f"trainer.max_epochs={trainer.max_epochs}: must be at least 1, or -1 for no limit"
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1) and trainer.max_time is None:
         yield "nothing ends this run: set one of trainer.max_epochs, trainer.max_steps, trainer.max_time"
     if data.val_fraction + data.test_fraction >= 1:

@@ -96,12 +96,13 @@ class RunFolder:
             self.result = earlier
             return earlier
         if not self.last.exists():
-            earlier = None
+            earlier = None  # nothing to go on from
         self.result = dict(earlier or {})
         if process_rank() == 0 and not earlier:
             self.path.mkdir(parents=True, exist_ok=True)
             yaml = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
-            write_whole(self.path / "config.yaml", f"# {command}\n{yaml}")
+            comment = command.replace("\n", "\\n")
+            write_whole(self.path / "config.yaml", f"# {comment}\n{yaml}")
         self.update(status="running", command=command, started=now(), versions=versions(), **git_state())
         return earlier
 

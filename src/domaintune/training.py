@@ -1,6 +1,7 @@
-"""A prepared config -> a trained model: build, measure, fit, measure again, export, record."""
+"""A prepared config -> a trained model (build, measure, fit, measure again, export, record), or its measure alone."""
 
 import logging
+import platform
 import resource
 import sys
 import time
@@ -14,10 +15,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.throughput import Throughput
-from domaintune.config import Config
+from domaintune.config import Config, UsageError
 from domaintune.data.datamodule import SIDES, TextDataModule, data_hash
 from domaintune.exporting import export
 from domaintune.models.loading import load_causal_lm, load_tokenizer
@@ -62,6 +64,26 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
     return after[config.task.monitor]
 
 
+def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
+    """The metrics of a checkpoint on the test side of the documents, and how many tokens were predicted."""
+    quiet_libraries()
+    settings = prepared.config.trainer
+    precision, _ = resolve_precision(settings.precision, device_type(settings.accelerator))
+    trainer = L.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        use_distributed_sampler=False,
+    )
+    data, task = build(prepared, trainer)
+    trainer.test(task, datamodule=data, verbose=False)
+    return task.evaluation, data.datasets["test"].predicted_tokens
+
+
 def quiet_libraries() -> None:
     """Hides what Lightning says to people who write a loop of their own: hints on workers, devices and batch sizes."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -77,20 +99,33 @@ def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
     settings: dict[str, Any] = asdict(config.trainer)
     accelerator = device_type(settings["accelerator"])
     settings["precision"], why = resolve_precision(settings["precision"], accelerator)
-    run.update(precision={"name": settings["precision"], "why": why, "device": accelerator})
+    run.update(
+        precision={"name": settings["precision"], "why": why, "device": accelerator}, machine=machine(accelerator)
+    )
     if isinstance(settings["val_check_interval"], int):
         settings["check_val_every_n_epoch"] = None  # count batches across epochs
     callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
-    return L.Trainer(
-        **settings,
-        callbacks=[*callbacks, *checkpoints(config, run)],
-        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
-        deterministic=config.deterministic,
-        default_root_dir=run.path,
-        num_sanity_val_steps=0,  # a whole validation comes first
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # our sampler knows ranks
-    )
+    try:
+        return L.Trainer(
+            **settings,
+            callbacks=[*callbacks, *checkpoints(config, run)],
+            logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+            deterministic=config.deterministic,
+            default_root_dir=run.path,
+            num_sanity_val_steps=0,  # a whole validation comes first
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # our sampler knows ranks
+        )
+    except MisconfigurationException as error:  # no GPU here, no such strategy, ...
+        raise UsageError(f"the trainer group does not fit this machine: {error}") from error
+
+
+def machine(accelerator: str) -> str:
+    """What computes, in words: a figure means nothing without it."""
+    if accelerator == "cuda":
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def device_type(accelerator: str) -> str:
@@ -127,6 +162,8 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
     data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed)
     dtype = torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32
     model = load_causal_lm(prepared.checkpoint, config.model, dtype, config.seed)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise UsageError(f"{prepared.checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
     return data, CausalLM(model, config.optim, config.scheduler)
 
 
@@ -170,24 +207,31 @@ def sample_texts(trainer: L.Trainer) -> dict[str, str]:
 def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> None:
     """Trains to the end and sees to it that the last weights were validated too, and kept where they are the best."""
     started = time.perf_counter()
-    trainer.fit(task, datamodule=data, ckpt_path=run.last if run.last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=run.last if run.last.exists() else None, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     seconds = time.perf_counter() - started
     trainer.save_checkpoint(run.last)
     if task.validated_at_step != trainer.global_step:
         validate(trainer, task, data)
         keep_if_best(config, run, trainer, task)
-    tokens = int(task.tokens_trained)
-    training = next((cb.training_seconds for cb in trainer.callbacks if isinstance(cb, Throughput)), seconds)
     run.update(
         metrics={"last": task.evaluation},
         steps=trainer.global_step,
-        tokens_trained=tokens,
-        tokens_per_second=tokens / training if training else None,
+        tokens_trained=int(task.tokens_trained),
+        tokens_per_second=tokens_per_second(trainer),
         training_seconds=seconds,
         peak_memory_gb=peak_memory_gb(task.device),
     )
+
+
+def tokens_per_second(trainer: L.Trainer) -> float | None:
+    """Predicted tokens over the seconds spent training, in this process; None where the callback is switched off."""
+    counts = [callback for callback in trainer.callbacks if isinstance(callback, Throughput)]
+    return counts[0].total_tokens / counts[0].total_seconds if counts and counts[0].total_seconds else None
 
 
 def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM) -> None:

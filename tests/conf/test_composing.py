@@ -97,7 +97,7 @@ def test_data_implies_the_task(compose: Compose) -> None:
 
 
 def test_every_leaf_opens_with_a_comment() -> None:
-    silent = [f"{group}/{leaf}" for group, leaf in LEAVES if not (CONF / group / f"{leaf}.yaml").read_text()[0] == "#"]
+    silent = [f"{group}/{leaf}" for group, leaf in LEAVES if (CONF / group / f"{leaf}.yaml").read_text()[0] != "#"]
     assert silent == []
 
 

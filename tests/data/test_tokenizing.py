@@ -8,7 +8,7 @@ import tiny
 from domaintune.data.tokenizing import BATCH, Tokens, tokenize
 
 ALPHABETS = {
-    "ascii": [chr(code) for code in range(32, 127)] + ["\n", "\t", "  ", "\n\n", " the", " and"],
+    "ascii": [*map(chr, range(32, 127)), "\n", "\t", "  ", "\n\n", " the", " and"],
     "accents": list("aeiou éèêëàâîïôûüçñßøåÉÜŒ\u0301\u00a0 "),
     "emoji": ["😀", "🎉", "👩‍💻", "🇩🇪", "❤️", "👍🏽", " ", "a", "\n"],
     "cjk": list("日本語中文字漢字한국어テスト。、 　") + ["a", "\U00020000"],
@@ -17,7 +17,7 @@ ALPHABETS["all"] = [piece for alphabet in list(ALPHABETS.values()) for piece in 
 
 
 def texts(alphabet: str, number: int = 60) -> list[str]:
-    draw = random.Random(alphabet)  # noqa: S311
+    draw = random.Random(alphabet)
     return ["".join(draw.choices(ALPHABETS[alphabet], k=draw.randint(1, 60))) for _ in range(number)]
 
 

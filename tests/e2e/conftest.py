@@ -7,10 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 import torch
-from pydoc_data.topics import topics
 from transformers import GPT2Config, GPT2LMHeadModel
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +43,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 of 0.3M random parameters with the embedded tokenizer, as transformers saves one."""
     folder = tmp_path_factory.mktemp("small_model")
     torch.manual_seed(0)
-    shape = GPT2Config(
-        vocab_size=8192, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
-    )
+    shape = GPT2Config(vocab_size=8192, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(shape).save_pretrained(folder)
     for file in TOKENIZER.glob("tokenizer*"):
         shutil.copy(file, folder)

@@ -53,7 +53,14 @@ def test_the_result_is_complete_and_training_helped(finished):
 
 def test_it_prints_before_and_after_a_sample_the_place_and_three_commands(finished):
     folder, done = finished
-    for words in ("perplexity", "sample before", "sample after", "logs/runs/finished", "scripts/generate.py", "try next"):
+    for words in (
+        "perplexity",
+        "sample before",
+        "sample after",
+        "logs/runs/finished",
+        "scripts/generate.py",
+        "try next",
+    ):
         assert words in done.stdout
     after = result_of(folder)["metrics"]["after"]["val/perplexity"]
     assert f"{after:.4g}" in done.stdout
@@ -123,7 +130,10 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(command, small, tmp_path)
     arguments += ["trainer.val_check_interval=100", "~callbacks.samples"]
     folder = tmp_path / "logs" / "runs" / "killed"
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:

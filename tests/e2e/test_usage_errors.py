@@ -57,14 +57,20 @@ def test_a_checkpoint_that_is_nowhere_is_told_with_three_ways_out(command, tmp_p
     done = command("train.py", "model=gpt2", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
     assert time.monotonic() - started < LIMIT_SECONDS
     assert done.returncode == 2
-    for words in ("openai-community/gpt2", "not in the Hub's cache", "hf download", "model.checkpoint=", "model=gpt2_tiny"):
+    for words in (
+        "openai-community/gpt2",
+        "not in the Hub's cache",
+        "hf download",
+        "model.checkpoint=",
+        "model=gpt2_tiny",
+    ):
         assert words in done.stderr
 
 
 def test_without_a_network_the_hub_is_given_up_within_seconds(command, tmp_path):
     # Port 9 of this machine: nothing answers there.
     started = time.monotonic()
-    done = command("train.py", "model=gpt2", cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    done = command("train.py", "model=gpt2", cwd=tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")
     assert time.monotonic() - started < LIMIT_SECONDS
     assert done.returncode == 2
     assert "no answer from the Hub" in done.stderr

@@ -103,7 +103,7 @@ def test_what_can_only_be_a_folder_is_not_looked_for_on_the_hub(cache: Path, nam
     assert f"model.checkpoint={name}: no such folder (from {cache.parent / 'here'})" in problem(name)
 
 
-def test_what_is_no_valid_id_is_told(cache: Path) -> None:  # noqa: ARG001
+def test_what_is_no_valid_id_is_told(cache: Path) -> None:
     assert "neither a folder here nor a valid Hub id" in problem("some model")
 
 
@@ -239,6 +239,14 @@ def test_from_the_hub_come_configuration_vocabulary_and_safetensors_only(hub: st
 def test_what_the_hub_fetched_is_in_its_cache_from_then_on(hub: str, tmp_path: Path) -> None:
     locate_online(NAME, hub, tmp_path)
     assert locate_online(NAME, "http://127.0.0.1:1", tmp_path).stdout.startswith("the Hub's cache\n")
+
+
+def test_a_snapshot_in_the_cache_without_a_tokenizer_is_completed_from_the_hub(hub: str, tmp_path: Path) -> None:
+    """It is what stays behind where only the model was ever opened."""
+    folder = tiny.hub_cache(tmp_path / "hub", NAME, WHOLE)
+    run = locate_online(NAME, hub, tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (folder / "tokenizer.json").exists()
 
 
 def test_a_model_that_the_hub_does_not_know_is_told(hub: str, tmp_path: Path) -> None:

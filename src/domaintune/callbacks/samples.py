@@ -34,10 +34,15 @@ class Samples(L.Callback):
             self.prompts = openings(data, self.number)
         model: Any = pl_module.model
         self.texts = {prompt: continue_text(model, data.tokenizer, prompt, self.sampling) for prompt in self.prompts}
-        text = "\n\n---\n\n".join(f"**{prompt}**{continuation}" for prompt, continuation in self.texts.items())
+        text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
                 logger.experiment.add_text("samples", text, trainer.global_step)
+
+
+def _preformatted(prompt: str, continuation: str) -> str:
+    """As it is: TensorBoard reads Markdown, and text is full of its signs."""
+    return "\n".join(f"    {line}" for line in f"{prompt} ⟶{continuation}".split("\n"))
 
 
 def openings(data: Any, number: int) -> list[str]:

@@ -12,7 +12,8 @@ class Throughput(L.Callback):
     def __init__(self) -> None:
         self._since = 0.0
         self._tokens = 0
-        self.training_seconds = 0.0
+        self.total_seconds = 0.0  # of training in this process
+        self.total_tokens = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start(pl_module)
@@ -39,7 +40,8 @@ class Throughput(L.Callback):
         self._since, self._tokens = time.perf_counter(), int(task.tokens_trained)
 
     def _stop(self, task: Any, log: bool = True) -> None:
-        seconds = time.perf_counter() - self._since
-        self.training_seconds += seconds
-        if log and (tokens := int(task.tokens_trained) - self._tokens):
+        seconds, tokens = time.perf_counter() - self._since, int(task.tokens_trained) - self._tokens
+        self.total_seconds += seconds
+        self.total_tokens += tokens
+        if log and tokens:
             task.log("train/tokens_per_second", tokens / seconds)

@@ -74,7 +74,8 @@ class FineTuningTask(L.LightningModule):
             lr=self.optim.lr,
             betas=self.optim.betas,
             eps=self.optim.eps,
-            fused=self.device.type in ("cpu", "cuda"),
+            # Under fp16 a fused AdamW takes the loss scale off by itself, after our clipping: too late.
+            fused=self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed",
         )
         total = self.trainer.estimated_stepping_batches
         shape = self.scheduler

@@ -1,0 +1,261 @@
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import lightning as L
+import pytest
+import tiny
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from domaintune.config import DataConfig, OptimConfig, SchedulerConfig
+from domaintune.data.collating import Window, pad
+from domaintune.data.datamodule import TextDataModule, pad_or_empty
+from domaintune.data.splitting import split
+from domaintune.optim.schedules import warmup_then
+from domaintune.tasks.causal_lm import CausalLM
+
+PAD = 0
+CONSTANT = SchedulerConfig(name="constant")
+STANDING_STILL = OptimConfig(lr=1e-30)  # too little to move a weight: every step sees the same model
+
+
+def windows(lengths: list[int]) -> list[Window]:
+    draw = torch.Generator().manual_seed(sum(lengths))
+    rows = [torch.randint(tiny.VOCABULARY, (length,), generator=draw) for length in lengths]
+    return [{"input_ids": row, "bytes": 3 * (len(row) - 1)} for row in rows]
+
+
+ROWS = windows([5, 17, 2, 9, 30, 3, 11, 12, 4, 25, 7])  # of 8 rows a step the last one of an epoch has 3
+
+
+def task(model: Any, optim: OptimConfig = STANDING_STILL, scheduler: SchedulerConfig = CONSTANT) -> CausalLM:
+    return CausalLM(model, optim, scheduler)
+
+
+def trainer(**settings: Any) -> L.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    return L.Trainer(accelerator="cpu", devices=1, logger=False, num_sanity_val_steps=0, **quiet, **settings)
+
+
+def loader(rows: list[Window], batch_size: int) -> DataLoader[Window]:
+    return DataLoader(rows, batch_size, collate_fn=partial(pad, pad_token_id=PAD))
+
+
+def mean_by_hand(model: Any, rows: list[Window]) -> torch.Tensor:
+    """One row at a time, unpadded, with transformers' own loss: the mean over all predicted tokens."""
+    ids = [row["input_ids"][None] for row in rows]
+    sums = [model(input_ids=row, labels=row).loss * (row.shape[1] - 1) for row in ids]
+    return torch.stack(sums).sum() / sum(row.shape[1] - 1 for row in ids)
+
+
+def flat_gradient(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters() if parameter.grad is not None])
+
+
+def gradient_by_hand(model: nn.Module, rows: list[Window]) -> torch.Tensor:
+    model.zero_grad()
+    mean_by_hand(model, rows).backward()
+    return flat_gradient(model).clone()
+
+
+def relative(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((got - wanted).norm() / wanted.norm())
+
+
+class AfterEachStep(L.Callback):
+    """Keeps the gradient, the learning rate and what was logged of every optimizer step."""
+
+    def __init__(self) -> None:
+        self.gradients: list[torch.Tensor] = []
+        self.rates: list[float] = []
+        self.logged: list[dict[str, float]] = []
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step > len(self.gradients):
+            self.gradients.append(flat_gradient(pl_module).clone())
+            self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def fitted(
+    model: Any, rows: list[Window], batch_size: int, optim: OptimConfig = STANDING_STILL, **settings: Any
+) -> Any:
+    steps, made = AfterEachStep(), task(model, optim)
+    trainer(callbacks=[steps], max_epochs=1, **settings).fit(made, loader(rows, batch_size))
+    return steps, made
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama], ids=["gpt2", "llama"])
+def test_the_loss_of_a_padded_batch_is_the_mean_over_its_real_tokens(make: Callable[[], Any]) -> None:
+    model = make().eval()
+    with torch.no_grad():
+        loss, tokens = task(model).summed_loss(pad(ROWS, PAD))
+        wanted = mean_by_hand(model, ROWS)
+    assert tokens == sum(len(row["input_ids"]) - 1 for row in ROWS)
+    assert loss / tokens == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [tiny.gptj, tiny.phi, tiny.cohere, tiny.granite])
+def test_a_head_that_is_not_linear_takes_the_way_over_its_logits(make: Callable[[], Any]) -> None:
+    model = make().eval()
+    made = task(model)
+    with torch.no_grad():
+        loss, tokens = made.summed_loss(pad(ROWS, PAD))
+        wanted = mean_by_hand(model, ROWS)
+    assert not made.head_is_linear
+    assert loss / tokens == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_both_ways_give_the_same_loss_and_gradient() -> None:
+    model = tiny.gpt2().eval()
+    losses, gradients = [], []
+    for head_is_linear in (True, False):
+        made = task(model)
+        made.head_is_linear = head_is_linear
+        model.zero_grad()
+        loss, _ = made.summed_loss(pad(ROWS, PAD))
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(flat_gradient(model).clone())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert relative(gradients[0], gradients[1]) < 1e-5
+
+
+def test_what_stands_in_the_padding_makes_no_difference() -> None:
+    model = tiny.gpt2().eval()
+    with torch.no_grad():
+        one, other = (task(model).summed_loss(pad(ROWS, token))[0] for token in (0, 77))
+    assert one == other
+
+
+TEXTS = tiny.documents(*(f"Text number {number}, " + "word über 😀 word " * (number % 9) for number in range(90)))
+SPLITS = split(TEXTS, 0.4, 0.2, seed=0)
+
+
+def data(tokenizer: Any, batch_size: int) -> TextDataModule:
+    return TextDataModule(DataConfig(block_size=24, batch_size=batch_size), SPLITS, tokenizer, seed=0)
+
+
+def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(tokenizer: Any) -> None:
+    model = tiny.gpt2(vocab_size=len(tokenizer))
+    validation = data(tokenizer, 1).datasets["val"]
+    rows = [validation[index] for index in range(len(validation))]
+    assert len(rows) > 30
+    with torch.no_grad():
+        mean = float(mean_by_hand(model.eval(), rows))
+    total, text_bytes = mean * validation.predicted_tokens, sum(row["bytes"] for row in rows)
+    wanted = {
+        "val/loss": mean,
+        "val/perplexity": math.exp(mean),
+        "val/bits_per_byte": total / math.log(2) / text_bytes,
+    }
+    evaluations = []
+    for batch_size in (1, 3, 8):
+        made = task(model)
+        (logged,) = trainer().validate(made, datamodule=data(tokenizer, batch_size), verbose=False)
+        assert logged == pytest.approx(wanted, rel=1e-5)
+        evaluations.append(made.evaluation)
+    assert evaluations[1] == pytest.approx(evaluations[0], rel=1e-6)
+    assert evaluations[2] == pytest.approx(evaluations[0], rel=1e-6)
+
+
+def test_a_second_validation_starts_from_zero(tokenizer: Any) -> None:
+    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(tokenizer, 8)
+    results = [trainer().validate(made, datamodule=given, verbose=False) for _ in range(2)]
+    assert results[0] == results[1]
+
+
+def test_the_test_side_has_its_own_figures(tokenizer: Any) -> None:
+    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(tokenizer, 8)
+    (logged,) = trainer().test(made, datamodule=given, verbose=False)
+    dataset = given.datasets["test"]
+    with torch.no_grad():
+        wanted = mean_by_hand(made.model.eval(), [dataset[index] for index in range(len(dataset))])
+    assert logged.keys() == {"test/loss", "test/perplexity", "test/bits_per_byte"}
+    assert logged["test/loss"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_the_gradient_is_the_mean_over_the_tokens_of_a_step_however_its_rows_are_cut_up(
+    batch_size: int, accumulate: int
+) -> None:
+    """Eleven rows: a step over eight, and a short one over three at the end of the epoch."""
+    model = tiny.gpt2()
+    steps, _ = fitted(model, ROWS, batch_size, accumulate_grad_batches=accumulate)
+    assert len(steps.gradients) == 2
+    for gradient, rows in zip(steps.gradients, (ROWS[:8], ROWS[8:]), strict=True):
+        assert relative(gradient, gradient_by_hand(model, rows)) < 1e-5
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (2, 4), (1, 8)])
+def test_the_logged_loss_is_the_mean_over_the_tokens_of_a_step(batch_size: int, accumulate: int) -> None:
+    model = tiny.gpt2()
+    steps, _ = fitted(model, ROWS, batch_size, accumulate_grad_batches=accumulate, log_every_n_steps=1)
+    with torch.no_grad():
+        wanted = [float(mean_by_hand(model, rows)) for rows in (ROWS[:8], ROWS[8:])]
+    assert [logged["train/loss"] for logged in steps.logged] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (2, 4)])
+def test_tokens_trained_are_the_predicted_ones(batch_size: int, accumulate: int) -> None:
+    _, made = fitted(tiny.gpt2(), ROWS, batch_size, accumulate_grad_batches=accumulate)
+    assert made.tokens_trained == sum(len(row["input_ids"]) - 1 for row in ROWS)
+
+
+def test_clipping_limits_the_norm_and_keeps_the_direction() -> None:
+    model = tiny.gpt2()
+    steps, _ = fitted(model, ROWS[:8], 2, accumulate_grad_batches=4, gradient_clip_val=0.01, log_every_n_steps=1)
+    wanted = gradient_by_hand(model, ROWS[:8])
+    assert float(wanted.norm()) > 0.1
+    assert float(steps.gradients[0].norm()) == pytest.approx(0.01, rel=1e-4)
+    assert relative(steps.gradients[0] / 0.01, wanted / wanted.norm()) < 1e-3
+    assert steps.logged[0]["train/grad_norm"] == pytest.approx(float(wanted.norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [None, 0.0, 1e9])
+def test_without_a_limit_or_below_it_nothing_is_clipped(limit: float | None) -> None:
+    model = tiny.gpt2()
+    steps, _ = fitted(model, ROWS[:8], 8, gradient_clip_val=limit)
+    assert relative(steps.gradients[0], gradient_by_hand(model, ROWS[:8])) < 1e-5
+
+
+def test_a_batch_that_predicts_nothing_moves_nothing() -> None:
+    model = tiny.gpt2()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    empty = DataLoader([0], batch_size=1, collate_fn=lambda _: pad_or_empty([], PAD))
+    made = task(model, OptimConfig(lr=1e-2, weight_decay=0.0))
+    trainer(max_epochs=1, gradient_clip_val=1.0).fit(made, empty)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_the_learning_rate_follows_its_schedule_step_by_step() -> None:
+    steps, scheduler = AfterEachStep(), SchedulerConfig(name="cosine", warmup_steps=3, min_lr_rate=0.1)
+    made = task(tiny.gpt2(), OptimConfig(lr=1e-3), scheduler)
+    trainer(callbacks=[steps], max_steps=9, max_epochs=-1, accumulate_grad_batches=2).fit(made, loader(ROWS, 2))
+    wanted = [1e-3 * warmup_then("cosine", step, 9, 3, 0.1) for step in range(9)]
+    assert steps.rates == pytest.approx(wanted, rel=1e-9)
+
+
+def test_one_step_is_a_step_of_adamw_on_the_mean_gradient() -> None:
+    model, reference = tiny.gpt2(), tiny.gpt2()
+    fitted(model, ROWS[:8], 2, OptimConfig(lr=1e-3, weight_decay=0.0), accumulate_grad_batches=4)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=1e-3, weight_decay=0.0, eps=1e-8)
+    gradient_by_hand(reference, ROWS[:8])
+    optimizer.step()
+    start = torch.cat([parameter.reshape(-1) for parameter in tiny.gpt2().parameters()])
+    moved, wanted = (torch.cat([p.reshape(-1) for p in m.parameters()]) - start for m in (model, reference))
+    assert relative(moved, wanted) < 1e-2  # where a gradient is nearly zero AdamW magnifies rounding
+
+
+def test_a_checkpoint_remembers_the_tokens_trained() -> None:
+    _, made = fitted(tiny.gpt2(), ROWS, 8)
+    checkpoint: dict[str, Any] = {}
+    made.on_save_checkpoint(checkpoint)
+    resumed = task(tiny.gpt2())
+    resumed.on_load_checkpoint(checkpoint)
+    assert resumed.tokens_trained == made.tokens_trained > 0
