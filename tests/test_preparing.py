@@ -30,6 +30,7 @@ def test_a_block_longer_than_the_models_positions_is_told(corpus_cache: Path, ti
 
 def test_random_weights_need_a_shape_only(corpus_cache: Path, tmp_path: Path) -> None:
     tiny.gpt2().config.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
     wanted = config(corpus_cache, tmp_path, block_size=64)
     wanted.model.init = "random"
     assert prepare(wanted).checkpoint.folder == tmp_path

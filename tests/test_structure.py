@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
-    "config",
+    "config writing",
     "data models losses optim metrics precision recording exiting sweeping",
     "preparing generation exporting reporting arguments",
     "tasks callbacks",
@@ -109,6 +109,7 @@ def test_config_data_and_checkpoint_are_checked_before_anything_heavy_is_importe
         lines = [json.dumps({"text": row}) if suffix == ".jsonl" else row for row in rows]
         (tmp_path / f"words{suffix}").write_text("\n\n".join(lines))
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
     (tmp_path / "model" / "config.json").write_text('{"n_positions": 1024}')
     program = f"""
 from omegaconf import OmegaConf

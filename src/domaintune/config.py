@@ -4,6 +4,7 @@ This module imports nothing heavy: a wrong setting is told before torch and Ligh
 """
 
 import difflib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +123,7 @@ class Config:
 CHOICES: dict[str, tuple[str, ...]] = {
     "model.init": ("pretrained", "random"),
     "task.name": ("causal_lm",),
+    "task.monitor": ("val/loss", "val/perplexity", "val/bits_per_byte"),
     "task.mode": ("min", "max"),
     "data.unit": ("file", "paragraph", "line"),
     "data.batching": ("padded",),
@@ -132,10 +134,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 # key: (lowest, highest, whether the lowest itself is allowed)
 INF = float("inf")
 RANGES: dict[str, tuple[float, float, bool]] = {
+    "seed": (0, 2**32 - 1, True),
     "model.dropout": (0, 0.99, True),
     "model.attention_dropout": (0, 0.99, True),
     "data.val_fraction": (0, 0.9, True),
     "data.test_fraction": (0, 0.9, True),
+    "data.split_seed": (0, 2**32 - 1, True),
     "data.block_size": (2, INF, True),
     "data.batch_size": (1, INF, True),
     "data.num_workers": (0, INF, True),
@@ -170,7 +174,8 @@ def check(composed: DictConfig) -> Config:
     schema = OmegaConf.structured(Config)
     wrong = _fill(schema, {str(key): value for key, value in plain.items()})
     wrong |= {str(key): f"{key} is missing" for key in OmegaConf.missing_keys(schema) if key not in wrong}
-    problems = list(wrong.values()) + list(_ranges(schema, wrong)) + list(_together(schema, wrong))
+    # What settings mean together can only be judged where each makes sense alone.
+    problems = [*wrong.values(), *_ranges(schema, wrong)] or list(_together(schema))
     if problems:
         raise UsageError(one_or_list("the config is wrong", problems))
     config = OmegaConf.to_object(schema)
@@ -227,18 +232,21 @@ def _ranges(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
         value = OmegaConf.select(schema, key)
         if key in wrong or value is None:
             continue
-        if not (low <= value <= high and (inclusive or value != low)):
+        if not (low <= value <= high and math.isfinite(value) and (inclusive or value != low)):
             least = f"at least {low:g}" if inclusive else f"above {low:g}"
             yield f"{key}={value:g}: must be {least}" + (f" and at most {high:g}" if high != INF else "")
 
 
-def _together(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
+def _together(schema: Any) -> Iterator[str]:
     """Settings that contradict each other."""
-    if wrong:
-        return
     trainer, data, betas = schema.trainer, schema.data, schema.optim.betas
-    if not all(0 <= beta < 1 for beta in betas):
-        yield f"optim.betas={list(betas)}: both must be at least 0 and below 1"
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        yield f"optim.betas={list(betas)}: must be two numbers, at least 0 and below 1"
+    if not schema.name.strip():
+        yield "name is empty"
+    for key in ("limit_train_batches", "limit_val_batches"):
+        if isinstance(trainer[key], float) and trainer[key] > 1:
+            yield f"trainer.{key}={trainer[key]:g}: a share is at most 1.0; a whole number is batches"
     if trainer.max_steps < -1 or trainer.max_steps == 0:
         yield f"trainer.max_steps={trainer.max_steps}: must be at least 1, or -1 for no limit"
     if trainer.max_epochs is not None and (trainer.max_epochs < -1 or trainer.max_epochs == 0):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 TOLERANCE = 1e-4  # of the loss, relative: the same weights on the same device differ by rounding at most
@@ -24,13 +25,16 @@ def export(model: PreTrainedModel, tokenizer: Any, folder: Path, card: str, prob
     """
     beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     model.generation_config.pad_token_id = tokenizer.eos_token_id
-    model.save_pretrained(beside, safe_serialization=True)
-    tokenizer.save_pretrained(beside)
-    (beside / "README.md").write_text(card, encoding="utf-8")
-    _check(model, beside, probe)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(beside, folder)
+    try:
+        model.save_pretrained(beside, safe_serialization=True)
+        tokenizer.save_pretrained(beside)
+        (beside / "README.md").write_text(card, encoding="utf-8")
+        _check(model, beside, probe)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _check(model: PreTrainedModel, folder: Path, probe: torch.Tensor) -> None:
@@ -42,7 +46,8 @@ def _check(model: PreTrainedModel, folder: Path, probe: torch.Tensor) -> None:
 
 def _loss(model: PreTrainedModel, probe: torch.Tensor) -> float:
     was_training = model.training
+    ids = probe.to(model.device)
     with torch.no_grad():
-        loss = model.eval()(input_ids=probe.to(model.device), labels=probe.to(model.device), use_cache=False).loss
+        logits = model.eval()(input_ids=ids, use_cache=False).logits[0, :-1]
     model.train(was_training)
-    return float(loss)
+    return float(F.cross_entropy(logits.float(), ids[0, 1:]))

@@ -8,7 +8,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from domaintune.config import Config, UsageError, differences
+from domaintune.writing import write_whole
 
 PACKAGES = ("domaintune", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 
@@ -25,16 +25,6 @@ PACKAGES = ("domaintune", "torch", "lightning", "transformers", "tokenizers", "h
 def process_rank() -> int:
     """This process's rank among those of a distributed run, known before torch is; 0 where there is one process."""
     return next((int(os.environ[key]) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes beside and renames, so that a reader finds the old text or the new one, never a part."""
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False, encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    os.chmod(out.name, 0o644)  # a temporary file is for its owner alone
-    os.replace(out.name, file)
 
 
 class RunFolder:

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from domaintune.callbacks.checkpointing import StepCheckpoint
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.throughput import Throughput
 from domaintune.config import Config, UsageError
@@ -152,7 +153,7 @@ def checkpoints(config: Config, run: RunFolder) -> list[ModelCheckpoint]:
     minutes: list[dict[str, Any]] = (
         [{"train_time_interval": timedelta(minutes=every.every_minutes)}] if every.every_minutes else []
     )
-    return [best, *(ModelCheckpoint(filename="last", **common, **when) for when in [*steps, *minutes])]
+    return [best, *(StepCheckpoint(filename="last", **common, **when) for when in [*steps, *minutes])]
 
 
 def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, CausalLM]:

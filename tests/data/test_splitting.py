@@ -77,7 +77,7 @@ def test_the_val_fraction_that_is_suggested_works(test_fraction: float) -> None:
         try:
             split(corpus, 0.1, test_fraction, seed=0)
         except UsageError as error:
-            if match := re.search(r"From data\.val_fraction=([\d.]+) on", str(error)):
+            if match := re.search(r"With data\.val_fraction=([\d.]+) there", str(error)):
                 suggested += 1
                 fraction = float(match[1])
                 assert fraction <= 0.9, "more than data.val_fraction may be"

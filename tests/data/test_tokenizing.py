@@ -1,9 +1,14 @@
+import copy
+import itertools
 import random
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from domaintune.data.tokenizing import BATCH, Tokens, tokenize
 
@@ -11,9 +16,9 @@ ALPHABETS = {
     "ascii": [*map(chr, range(32, 127)), "\n", "\t", "  ", "\n\n", " the", " and"],
     "accents": list("aeiou éèêëàâîïôûüçñßøåÉÜŒ\u0301\u00a0 "),
     "emoji": ["😀", "🎉", "👩‍💻", "🇩🇪", "❤️", "👍🏽", " ", "a", "\n"],
-    "cjk": list("日本語中文字漢字한국어テスト。、 　") + ["a", "\U00020000"],
+    "cjk": list("日本語中文字漢字한국어テスト。、 　a\U00020000"),
 }
-ALPHABETS["all"] = [piece for alphabet in list(ALPHABETS.values()) for piece in alphabet]
+ALPHABETS["all"] = list(itertools.chain(*ALPHABETS.values()))
 
 
 def texts(alphabet: str, number: int = 60) -> list[str]:
@@ -47,6 +52,25 @@ def test_each_document_is_its_tokens_and_one_end_of_text(tokenizer: Any, alphabe
 def test_the_end_of_text_token_stands_for_no_bytes(tokenizer: Any) -> None:
     tokens = tokenize(tiny.documents("one", "two 😀"), tokenizer)
     assert tokens.byte_counts[tokens.ids == tokenizer.eos_token_id].tolist() == [0, 0]
+
+
+def test_bytes_add_up_where_offsets_leave_white_space_out(tokenizer: Any) -> None:
+    """As those of Llama 3's tokenizer do: a token of white space covers none of the text."""
+    trimming = copy.deepcopy(tokenizer)
+    trimming.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    made = ["a  b", "  a", "a \n\n ", " \n über   😀 \n", *texts("all")]
+    tokens = tokenize(tiny.documents(*made), trimming)
+    assert [sum(counts) for counts in each(tokens, tokens.byte_counts)] == [len(text.encode()) for text in made]
+    assert (tokens.byte_counts >= 0).all()
+
+
+def test_what_a_tokenizer_drops_belongs_to_its_neighbours() -> None:
+    words = Tokenizer(WordLevel({"<end>": 0, "<unk>": 1, "one": 2, "two": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    dropping = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unk>")
+    tokens = tokenize(tiny.documents("  one über two \n", "two"), dropping)
+    assert tokens.ids.tolist() == [2, 1, 3, 0, 3, 0]
+    assert tokens.byte_counts.tolist() == [5, 6, 6, 0, 3, 0]
 
 
 def test_the_text_of_a_special_token_stays_plain_text(tokenizer: Any) -> None:

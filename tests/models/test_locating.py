@@ -17,7 +17,8 @@ from domaintune.config import UsageError
 from domaintune.models.locating import ASSETS, Checkpoint, locate
 
 NAME = "someone/some-model"
-WHOLE = {"config.json": b"{}", "model.safetensors": b"weights"}
+SHAPE = {"config.json": b"{}", "tokenizer.json": b"{}"}
+WHOLE = {**SHAPE, "model.safetensors": b"weights"}
 
 
 @pytest.fixture
@@ -109,12 +110,12 @@ def test_what_is_no_valid_id_is_told(cache: Path) -> None:
 
 @pytest.mark.parametrize("pickled", ["pytorch_model.bin", "model.pt"])
 def test_pickled_weights_are_refused(tmp_path: Path, pickled: str) -> None:
-    folder = folder_with(tmp_path / "model", {"config.json": b"{}", pickled: b"weights"})
+    folder = folder_with(tmp_path / "model", {**SHAPE, pickled: b"weights"})
     assert "holds no .safetensors weights; pickled weights" in problem(str(folder))
 
 
 def test_shape_and_tokenizer_alone_need_no_weights(tmp_path: Path) -> None:
-    folder = folder_with(tmp_path / "model", {"config.json": b"{}"})
+    folder = folder_with(tmp_path / "model", SHAPE)
     assert locate(str(folder), needs_weights=False).folder == folder
 
 

@@ -133,6 +133,6 @@ def data_hash(splits: Splits) -> str:
     digest = hashlib.sha256()
     for side in SIDES:
         for document in getattr(splits, side):
-            text = document.text.encode("utf-8", "surrogatepass")
+            text = document.text.encode()
             digest.update(f"{side}:{len(text)}:".encode() + text)
     return digest.hexdigest()

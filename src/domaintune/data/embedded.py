@@ -7,12 +7,12 @@ imported or run): about 2 MB of technical English. It is made on the spot and ne
 import ast
 import inspect
 import json
-import os
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from domaintune.writing import write_whole
 
 SKIPPED_FOLDERS = {
     "test",
@@ -38,11 +38,8 @@ def embedded_corpus(cache: str) -> Path:
     file = Path(cache).expanduser() / f"python-docs-{version}-{FORMAT}.jsonl"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed: a killed run leaves no half corpus, two at once don't mix.
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as out:
-            for source, text in [*_topics(), *_docstrings()]:
-                out.write(json.dumps({"text": text, "source": source}) + "\n")
-        os.replace(out.name, file)
+        rows = [json.dumps({"text": text, "source": source}) for source, text in [*_topics(), *_docstrings()]]
+        write_whole(file, "\n".join(rows) + "\n")
     return file
 
 

@@ -19,7 +19,9 @@ class Document:
     source: str
 
 
-def read_documents(path: str, unit: str | None = None, text_column: str = "text") -> list[Document]:
+def read_documents(
+    path: str, unit: str | None = None, text_column: str = "text", setting: str = "data.path"
+) -> list[Document]:
     """All documents of a file, a folder (searched through) or a glob, in the order of their names.
 
     Args:
@@ -27,17 +29,22 @@ def read_documents(path: str, unit: str | None = None, text_column: str = "text"
         unit: what is one document of a text file: `file`, `paragraph` (between blank lines) or `line`;
             None: `paragraph` if `path` is a single .txt file (one book), else `file`.
         text_column: the field of a .jsonl row that holds the text.
+        setting: what the path was given as, for messages.
 
     Raises:
         UsageError: the path is missing, nothing in it can be used, or a file is damaged; names file and place.
     """
-    files = find_files(path)
+    try:
+        files = find_files(path)
+    except UsageError as error:
+        raise UsageError(f"{setting}={path}: {error}") from error
     if unit is None:
-        unit = "paragraph" if len(files) == 1 and files[0].suffix == ".txt" and not Path(path).is_dir() else "file"
+        one_book = Path(path).expanduser().is_file() and files[0].suffix.lower() == ".txt"
+        unit = "paragraph" if one_book else "file"
     documents = [document for file in files for document in _read(file, unit, text_column)]
     kept = [document for document in documents if document.text.strip()]
     if not kept:
-        raise UsageError(f"data.path={path}: {_count(len(files), 'file')} read, and no text in any of them")
+        raise UsageError(f"{setting}={path}: {_count(len(files), 'file')} read, and no text in any of them")
     return kept
 
 
@@ -46,19 +53,19 @@ def find_files(path: str) -> list[Path]:
     place = Path(path).expanduser()
     if place.is_file():
         if place.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"data.path={path}: can't read a {place.suffix or 'file without an ending'}; {_usable()}")
+            raise UsageError(f"can't read a {place.suffix or 'file without an ending'}; {_usable()}")
         return [place]
     if place.is_dir():
         found = [file for file in sorted(place.rglob("*")) if file.is_file() and file.suffix.lower() in SUFFIXES]
         if not found:
-            raise UsageError(f"data.path={path}: the folder holds no usable file; {_usable()}")
+            raise UsageError(f"the folder holds no usable file; {_usable()}")
         return found
     matches = [Path(match) for match in sorted(glob.glob(str(place), recursive=True))]
     found = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES]
     if matches and not found:
-        raise UsageError(f"data.path={path}: nothing that it matches is usable; {_usable()}")
+        raise UsageError(f"nothing that it matches is usable; {_usable()}")
     if not found:
-        raise UsageError(f"data.path={path}: no such file or folder (from {Path.cwd()})")
+        raise UsageError(f"no such file or folder (from {Path.cwd()})")
     return found
 
 
@@ -119,6 +126,10 @@ def _rows(text: str, file: Path, text_column: str) -> Iterator[Document]:
         value = row.get(text_column) if isinstance(row, dict) else None
         if not isinstance(value, str):
             raise UsageError(f"{file}, line {number}: {_why_no_text(row, text_column)}")
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise UsageError(
+                f"{file}, line {number}: field {text_column!r} holds half a surrogate pair, which is no text"
+            )
         yield Document(value, f"{file}:{number}")
 
 

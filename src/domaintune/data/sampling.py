@@ -21,7 +21,7 @@ def batches_of_similar_length(
     order = random.permutation(len(lengths))
     pool = POOL * batch_size
     pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
+    order = np.concatenate([order[:0], *(part[np.argsort(lengths[part], kind="stable")] for part in pools)])
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return [batches[i] for i in random.permutation(len(batches))]
 

@@ -1,7 +1,9 @@
 """Documents -> train / val / test, by a hash of the text: adding a document never moves another."""
 
 import hashlib
+import math
 from dataclasses import dataclass
+from functools import partial
 
 from domaintune.config import DataConfig, UsageError
 from domaintune.data.embedded import embedded_corpus
@@ -30,39 +32,42 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
         UsageError: naming the file and place, or why the corpus can't be split.
     """
     path = config.path or str(embedded_corpus(cache))
-    given = {
-        side: unique(read_documents(place, config.unit, config.text_column))
-        for side, place in (("val", config.val_path), ("test", config.test_path))
-        if place
-    }
-    taken = {document.text for documents in given.values() for document in documents}
-    documents = read_documents(path, config.unit, config.text_column)
-    left = [document for document in documents if document.text not in taken]
+    read = partial(read_documents, unit=config.unit, text_column=config.text_column)
+    val = read(config.val_path, setting="data.val_path") if config.val_path else []
+    test = read(config.test_path, setting="data.test_path") if config.test_path else []
+    found = read(path)
+    # The first of each text is kept: in val before test, and in both before what `path` has.
+    given_val = unique(val)
+    given_test = unique([*given_val, *test])[len(given_val) :]
+    left = unique([*given_val, *given_test, *found])[len(given_val) + len(given_test) :]
     if not left:
         raise UsageError(f"data.path={path}: every document is in data.val_path or data.test_path too")
-    fractions = [
-        0.0 if side in given else share
-        for side, share in (("val", config.val_fraction), ("test", config.test_fraction))
-    ]
-    splits = split(left, fractions[0], fractions[1], config.split_seed)
+    splits = split(
+        left,
+        0.0 if config.val_path else config.val_fraction,
+        0.0 if config.test_path else config.test_fraction,
+        config.split_seed,
+    )
+    kept = len(given_val) + len(given_test) + len(left)
     return Splits(
         splits.train,
-        given.get("val", splits.val),
-        given.get("test", splits.test),
-        splits.duplicates + len(documents) - len(left),
+        given_val or splits.val,
+        given_test or splits.test,
+        len(val) + len(test) + len(found) - kept,
     )
 
 
 def unique(documents: list[Document]) -> list[Document]:
     """The first of each text, in order."""
-    return list({document.text: document for document in reversed(documents)}.values())[::-1]
+    kept: dict[str, Document] = {}
+    for document in documents:
+        kept.setdefault(document.text, document)
+    return list(kept.values())
 
 
 def position(text: str, seed: int) -> float:
     """Where a text falls in [0, 1): a function of the text and the seed alone."""
-    digest = hashlib.blake2b(
-        text.encode("utf-8", "surrogatepass"), digest_size=8, salt=seed.to_bytes(16, "big", signed=True)
-    )
+    digest = hashlib.blake2b(text.encode(), digest_size=8, salt=seed.to_bytes(16, "big", signed=True))
     return int.from_bytes(digest.digest(), "big") / FRACTION_STEPS
 
 
@@ -81,15 +86,16 @@ def split(documents: list[Document], val_fraction: float, test_fraction: float, 
     test = [document for document, place in zip(kept, places, strict=True) if val_fraction <= place < end]
     train = [document for document, place in zip(kept, places, strict=True) if place >= end]
     if not train or (val_fraction > 0 and not val):
-        raise UsageError(_too_small(len(kept), "validate" if train else "train", places, val_fraction))
+        raise UsageError(_too_small(places, bool(train), val_fraction, test_fraction))
     return Splits(train, val, test, len(documents) - len(kept))
 
 
-def _too_small(documents: int, purpose: str, places: list[float], val_fraction: float) -> str:
+def _too_small(places: list[float], trains: bool, val_fraction: float, test_fraction: float) -> str:
+    number, enough = len(places), math.ceil(min(places) * 100 + 1e-9) / 100
     message = (
-        f"the corpus is too small to split: of {documents} document{'s' * (documents != 1)} none is left to {purpose} "
-        f"on at data.val_fraction={val_fraction:g}"
+        f"the corpus is too small to split: of {number} document{'s' * (number != 1)} none is left to "
+        f"{'validate' if trains else 'train'} on at data.val_fraction={val_fraction:g}"
     )
-    if documents > 1 and purpose == "validate":
-        message += f". From data.val_fraction={min(places) + 0.005:.2f} on there is one"
+    if enough <= 0.9 and any(place >= enough + test_fraction for place in places):
+        message += f". With data.val_fraction={enough:.2f} there is one on each side"
     return message + ". Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 IGNORED = -100
 CHUNK_ELEMENTS = 4 << 20  # of a chunk's logits: 16 MB in fp32 stays near the processor, and keeps a GPU busy
@@ -18,7 +19,8 @@ CHUNK_ELEMENTS = 4 << 20  # of a chunk's logits: 16 MB in fp32 stays near the pr
 def linear_cross_entropy_reference(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Sum over rows of the cross entropy of `hidden @ weight.T`; same signature as `linear_cross_entropy`."""
     logits = hidden @ weight.T
-    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+    exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return F.cross_entropy(logits.to(exact), labels, ignore_index=IGNORED, reduction="sum")
 
 
 def linear_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -54,6 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = grad_outputs[0]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -10,7 +11,12 @@ from transformers.utils import logging as transformers_logging
 from domaintune.config import ModelConfig, UsageError
 from domaintune.models.locating import Checkpoint
 
-DROPOUT = ("resid_pdrop", "embd_pdrop", "resid_dropout", "embd_dropout", "hidden_dropout", "dropout")
+transformers_logging.disable_progress_bar()  # weights are read and written in a second or two
+
+DROPOUT = (
+    *("resid_pdrop", "embd_pdrop", "emb_pdrop", "resid_dropout", "embd_dropout", "embed_dropout"),
+    *("hidden_dropout", "dropout"),
+)
 ATTENTION_DROPOUT = ("attn_pdrop", "attention_dropout")
 
 
@@ -26,6 +32,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer does not open: {error}") from error
     if not tokenizer.is_fast:
         raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer has no fast (Rust) form")
+    # transformers opens a folder without the tokenizer's files as a tokenizer that knows no token.
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no tokenizer")
     if tokenizer.eos_token_id is None:
         raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer has no end-of-text token")
     return tokenizer
@@ -53,26 +62,20 @@ def load_causal_lm(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dty
                 model = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=False)
         else:
             model = _pretrained(checkpoint, shape, dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as a causal LM: {error}") from error
     return model.train()
 
 
 def _pretrained(checkpoint: Checkpoint, shape: Any, dtype: torch.dtype) -> Any:
-    progress = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # weights load in a second or two
-    try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder,
-            config=shape,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    finally:
-        if progress:
-            transformers_logging.enable_progress_bar()
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder,
+        config=shape,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
     # transformers fills what is missing with random weights and only warns.
     if loaded["missing_keys"]:
         raise ValueError(f"weights are missing: {', '.join(sorted(loaded['missing_keys'])[:5])}")
@@ -102,16 +105,27 @@ def _set_dropout(shape: Any, config: ModelConfig) -> None:
 def output_embedding(model: PreTrainedModel) -> torch.Tensor | None:
     """The (V, D) matrix that turns hidden states into logits, or None where that is not all the head does.
 
-    Some heads scale or cap their logits or add a bias; found out by comparing on a few tokens, not by model names.
+    Some heads scale or cap their logits or add a bias; found out by comparing on a few tokens, not by model names. The
+    hidden states are blown up for it, since a cap shows on large logits only.
     """
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or head.bias is not None or not hasattr(model, model.base_model_prefix):
         return None
     was_training = model.training
-    ids = torch.arange(8, device=model.device)[None] % head.out_features
-    with torch.no_grad():
-        model.eval()
-        logits = model(input_ids=ids, use_cache=False).logits
-        plain = model.base_model(input_ids=ids, use_cache=False).last_hidden_state @ head.weight.T
+    hidden: list[torch.Tensor] = []
+
+    def enlarge(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state * 100
+        hidden.append(output.last_hidden_state)
+        return output
+
+    hook = model.base_model.register_forward_hook(enlarge)
+    try:
+        with torch.no_grad():
+            ids = torch.arange(8, device=model.device)[None] % head.out_features
+            logits = model.eval()(input_ids=ids, use_cache=False).logits
+            plain = hidden[0] @ head.weight.T
+    finally:
+        hook.remove()
         model.train(was_training)
-    return head.weight if torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(logits.abs().max())) else None
+    return head.weight if torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max())) else None

@@ -20,6 +20,7 @@ HUB_TIMEOUT = 5  # seconds to wait for the Hub's first answer
 # What may be fetched: configuration, vocabularies and safetensors. Never pickles, never code, no other frameworks.
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*"]
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Checkpoint:
     @property
     def config(self) -> dict[str, Any]:
         """config.json, as it stands there."""
-        content = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        try:
+            content = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UsageError(f"model.checkpoint={self.name}: {self.folder}/config.json is damaged ({error})") from error
         assert isinstance(content, dict)
         return content
 
@@ -83,12 +87,25 @@ def _embedded(name: str) -> Path:
 def _checked(checkpoint: Checkpoint, needs_weights: bool) -> Checkpoint:
     if not (checkpoint.folder / "config.json").is_file():
         raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no config.json")
+    if not any((checkpoint.folder / file).is_file() for file in TOKENIZERS):
+        raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no tokenizer")
+    if needs_weights and (missing := _missing_shards(checkpoint.folder)):
+        raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} lacks {', '.join(missing)}")
     if needs_weights and not any(checkpoint.folder.glob("*.safetensors")):
         raise UsageError(
             f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no .safetensors weights; pickled weights "
             f"(.bin, .pt) can run code and are not loaded. Save it anew with save_pretrained(), or model.init=random"
         )
     return checkpoint
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """Files that a checkpoint in several files names and does not have."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return sorted(file for file in named if not (folder / file).is_file())
 
 
 def _from_hub(name: str, needs_weights: bool) -> Checkpoint:
@@ -111,13 +128,14 @@ def _from_hub(name: str, needs_weights: bool) -> Checkpoint:
         raise _not_found(name, [*tried, "the Hub was not asked: HF_HUB_OFFLINE is set"])
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        fetched = snapshot()
     except RepositoryNotFoundError as error:
         raise _not_found(name, [*tried, "the Hub has no model of this id, or it is private"]) from error
     except HfHubHTTPError as error:
         raise _not_found(name, [*tried, f"the Hub refused: {str(error).splitlines()[0]}"]) from error
     except Exception as error:  # whatever the network stack raises: no name server, no route, a time-out
         raise _not_found(name, [*tried, f"no answer from the Hub ({type(error).__name__})"]) from error
-    return _checked(Checkpoint(name, snapshot(), "the Hub"), needs_weights)
+    return _checked(Checkpoint(name, fetched, "the Hub"), needs_weights)
 
 
 def _not_found(name: str, tried: list[str]) -> UsageError:
