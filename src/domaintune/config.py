@@ -124,7 +124,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "task.name": ("causal_lm",),
     "task.mode": ("min", "max"),
     "data.unit": ("file", "paragraph", "line"),
-    "data.batching": ("padded",),
+    "data.batching": ("packed", "padded"),
     "scheduler.name": ("cosine", "linear", "constant"),
     "trainer.precision": ("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }
