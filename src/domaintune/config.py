@@ -126,7 +126,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "task.monitor": ("val/loss", "val/perplexity", "val/bits_per_byte"),
     "task.mode": ("min", "max"),
     "data.unit": ("file", "paragraph", "line"),
-    "data.batching": ("padded",),
+    "data.batching": ("packed", "padded"),
     "scheduler.name": ("cosine", "linear", "constant"),
     "trainer.precision": ("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }

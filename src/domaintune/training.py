@@ -23,12 +23,13 @@ from domaintune.callbacks.throughput import Throughput
 from domaintune.config import Config, UsageError
 from domaintune.data.datamodule import SIDES, TextDataModule, data_hash
 from domaintune.exporting import export
+from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.loading import load_causal_lm, load_tokenizer
 from domaintune.precision import resolve_precision
 from domaintune.preparing import Prepared
 from domaintune.recording import RunFolder, read_config
 from domaintune.reporting import model_card, print_plan, print_result
-from domaintune.tasks.causal_lm import CausalLM
+from domaintune.tasks.causal_lm import CausalLM, model_inputs
 
 
 def train(prepared: Prepared, run: RunFolder) -> float:
@@ -165,7 +166,11 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
     model = load_causal_lm(prepared.checkpoint, config.model, dtype, config.seed)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UsageError(f"{prepared.checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
-    return data, CausalLM(model, config.optim, config.scheduler)
+    task = CausalLM(model, config.optim, config.scheduler)
+    if config.data.batching == "packed":
+        isolate_documents(model)
+        check_isolation(model, model_inputs(data.packed_example()))
+    return data, task
 
 
 def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextDataModule, task: CausalLM) -> None:
@@ -264,5 +269,5 @@ def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, f
 
 
 def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: CausalLM) -> None:
-    probe = data.datasets["val"][0]["input_ids"][None]
+    probe = data.datasets["val"].window(0)["input_ids"][None]
     export(task.model, data.tokenizer, run.export, model_card(prepared.config, run), probe)

@@ -6,7 +6,7 @@ import torch
 
 from domaintune.config import DataConfig
 from domaintune.data.collating import IGNORED
-from domaintune.data.datamodule import TextDataModule, data_hash, pad_or_empty
+from domaintune.data.datamodule import TextDataModule, collate, data_hash
 from domaintune.data.splitting import Splits, split
 
 TEXTS = [f"Document {number}: " + "naïve café 😀 " * (number % 7) for number in range(120)]
@@ -26,19 +26,24 @@ def test_the_predicted_bytes_are_the_same_for_every_block_size(tokenizer: Any, b
     dataset = datamodule(tokenizer, block_size=block_size).datasets["train"]
     tokens = dataset.tokens
     of_first_tokens = tokens.byte_counts[tokens.starts[:-1]].sum()
-    in_windows = sum(dataset[index]["bytes"] for index in range(len(dataset)))
+    in_windows = sum(dataset.window(index)["bytes"] for index in range(len(dataset)))
     assert in_windows == sum(len(document.text.encode()) for document in SPLITS.train) - of_first_tokens
 
 
-def test_predicted_tokens_are_the_labels_of_an_epoch(tokenizer: Any) -> None:
-    data = datamodule(tokenizer)
+BOTH = pytest.mark.parametrize("batching", ["padded", "packed"])
+
+
+@BOTH
+def test_predicted_tokens_are_the_labels_of_an_epoch(tokenizer: Any, batching: str) -> None:
+    data = datamodule(tokenizer, batching=batching)
     labels = sum(int((batch["labels"] != IGNORED).sum()) for batch in data.train_dataloader())
     tokens = data.datasets["train"].tokens
     assert labels == data.datasets["train"].predicted_tokens == len(tokens.ids) - len(SPLITS.train)
 
 
-def test_training_goes_on_where_a_checkpoint_left_it(tokenizer: Any) -> None:
-    whole, resumed = datamodule(tokenizer), datamodule(tokenizer)
+@BOTH
+def test_training_goes_on_where_a_checkpoint_left_it(tokenizer: Any, batching: str) -> None:
+    whole, resumed = datamodule(tokenizer, batching=batching), datamodule(tokenizer, batching=batching)
     resumed.load_state_dict({"epoch": 2, "skip": 5})
     loader = whole.train_dataloader()
     loader.batch_sampler.sampler.set_epoch(2)
@@ -51,8 +56,9 @@ def test_the_seed_orders_training_and_leaves_validation_alone(tokenizer: Any) ->
     assert rows(one.val_dataloader()) == rows(other.val_dataloader())
 
 
-def test_worker_processes_change_nothing(tokenizer: Any) -> None:
-    alone, helped = datamodule(tokenizer), datamodule(tokenizer, num_workers=1)
+@BOTH
+def test_worker_processes_change_nothing(tokenizer: Any, batching: str) -> None:
+    alone, helped = (datamodule(tokenizer, num_workers=number, batching=batching) for number in (0, 1))
     assert rows(alone.val_dataloader()) == rows(helped.val_dataloader())
 
 
@@ -63,9 +69,10 @@ def test_making_an_epoch_leaves_the_global_random_state_alone(tokenizer: Any) ->
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_rank_without_windows_gets_a_batch_that_predicts_nothing() -> None:
-    batch = pad_or_empty([], pad_token_id=3)
-    assert batch["labels"].tolist() == [[IGNORED]]
+@BOTH
+def test_a_rank_without_windows_gets_a_batch_that_predicts_nothing(batching: str) -> None:
+    batch = collate([], DataConfig(block_size=4, batching=batching), pad_token_id=3)
+    assert (batch["labels"] == IGNORED).all()
     assert batch["bytes"] == 0
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from domaintune.data.packing import cut_windows
+from domaintune.data.packing import best_fit, cut_windows
 
 
 def starts_of(lengths: list[int]) -> np.ndarray:
@@ -56,3 +56,26 @@ def test_a_document_of_one_token_gives_no_window() -> None:
 
 def test_no_documents_give_no_windows() -> None:
     assert cut_windows(starts_of([]), 8).shape == (0, 2)
+
+
+def test_best_fit_takes_every_window_once_and_fills_blocks_to_the_brim() -> None:
+    """Log-normal lengths with median 86 and mean 136, as documents have them."""
+    random = np.random.default_rng(0)
+    lengths = np.clip(random.lognormal(np.log(86), np.sqrt(2 * np.log(136 / 86)), 20_000), 2, 512).astype(np.int64)
+    blocks = best_fit(lengths, 512, random)
+    assert sorted(window for block in blocks for window in block) == list(range(len(lengths)))
+    filled = np.array([lengths[block].sum() for block in blocks])
+    assert filled.max() <= 512
+    assert filled.sum() / (512 * len(blocks)) >= 0.99
+
+
+def test_best_fit_takes_the_tightest_block() -> None:
+    blocks = best_fit(np.array([6, 7, 3, 4]), 10, np.random.default_rng(0))
+    assert sorted(sorted(block) for block in blocks) == [[0, 3], [1, 2]]
+
+
+def test_best_fit_mixes_windows_of_one_length_and_keeps_the_number_of_blocks() -> None:
+    lengths = np.random.default_rng(0).integers(2, 30, size=500)
+    one, other = (best_fit(lengths, 32, np.random.default_rng(seed)) for seed in (1, 2))
+    assert one != other
+    assert len(one) == len(other)

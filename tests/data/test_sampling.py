@@ -1,41 +1,65 @@
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from domaintune.data.sampling import LengthGroupedSampler, batches_of_similar_length
+from domaintune.data.sampling import EpochSampler, Rows, packed_batches, padded_batches
 
 LENGTHS = np.random.default_rng(0).lognormal(4, 0.8, size=1003).astype(np.int64) + 2
 
 
-def sampler(batch_size: int = 8, seed: int = 0, lengths: np.ndarray = LENGTHS, **settings: Any) -> LengthGroupedSampler:
-    return LengthGroupedSampler(lengths, batch_size, seed, **settings)
+def sampler(
+    batch_size: int = 8, seed: int = 0, lengths: np.ndarray = LENGTHS, batching: str = "padded", **settings: Any
+) -> EpochSampler:
+    packed = partial(packed_batches, lengths, batch_size, seed, block_size=int(LENGTHS.max()))
+    return EpochSampler(
+        packed if batching == "packed" else partial(padded_batches, lengths, batch_size, seed), **settings
+    )
 
 
-def at_epoch(made: LengthGroupedSampler, epoch: int) -> list[list[int]]:
+def at_epoch(made: EpochSampler, epoch: int) -> list[Rows]:
     made.set_epoch(epoch)
     return list(made)
 
 
-def padding(batches: list[list[int]]) -> int:
-    return sum(int((LENGTHS[batch].max() - LENGTHS[batch]).sum()) for batch in batches)
+def windows_of(batches: list[Rows]) -> list[int]:
+    return sorted(window for batch in batches for row in batch for window in row)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    one, other = sampler(), sampler()
+def padding(batches: list[Rows]) -> int:
+    longest = (LENGTHS[np.concatenate(batch)] for batch in batches)
+    return sum(int((lengths.max() - lengths).sum()) for lengths in longest)
+
+
+BOTH = pytest.mark.parametrize("batching", ["padded", "packed"])
+
+
+@BOTH
+def test_the_order_is_a_function_of_seed_and_epoch(batching: str) -> None:
+    one, other = sampler(batching=batching), sampler(batching=batching)
     at_epoch(one, 0)
     np.random.seed(1)
     assert at_epoch(one, 2) == at_epoch(other, 2)
     assert at_epoch(one, 2) != at_epoch(one, 3)
-    assert at_epoch(one, 2) != at_epoch(sampler(seed=1), 2)
+    assert at_epoch(one, 2) != at_epoch(sampler(seed=1, batching=batching), 2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 2000])
 @pytest.mark.parametrize("epoch", [0, 7])
 def test_every_window_comes_exactly_once_an_epoch(batch_size: int, epoch: int) -> None:
     batches = at_epoch(sampler(batch_size), epoch)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(LENGTHS)))
+    assert windows_of(batches) == list(range(len(LENGTHS)))
     assert len(batches) == len(sampler(batch_size)) == -(-len(LENGTHS) // batch_size)
+
+
+@pytest.mark.parametrize("epoch", [0, 7])
+def test_packed_every_window_comes_exactly_once_in_equally_many_batches(epoch: int) -> None:
+    made = sampler(batching="packed")
+    batches = at_epoch(made, epoch)
+    assert windows_of(batches) == list(range(len(LENGTHS)))
+    assert len(batches) == len(made)
+    assert all(len(batch) == 8 for batch in batches[:-1])
 
 
 def test_all_batches_but_one_are_full() -> None:
@@ -44,9 +68,10 @@ def test_all_batches_but_one_are_full() -> None:
     assert set(sizes[1:]) == {8}
 
 
-@pytest.mark.parametrize("skip", [1, 17, 125, 126])
-def test_skip_goes_on_exactly_where_an_epoch_was_left(skip: int) -> None:
-    whole, rest = at_epoch(sampler(), 3), sampler()
+@BOTH
+@pytest.mark.parametrize("skip", [1, 5, 17, 125, 126])
+def test_skip_goes_on_exactly_where_an_epoch_was_left(skip: int, batching: str) -> None:
+    whole, rest = at_epoch(sampler(batching=batching), 3), sampler(batching=batching)
     rest.set_epoch(3)
     rest.skip = skip
     assert list(rest) == whole[skip:]
@@ -62,10 +87,12 @@ def test_skip_holds_for_one_epoch_and_keeps_the_length() -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("windows", [1003, 1001, 5])
-def test_ranks_share_every_window_in_equally_many_batches(world_size: int, windows: int) -> None:
-    ranks = [list(sampler(rank=r, world_size=world_size, lengths=LENGTHS[:windows])) for r in range(world_size)]
+@BOTH
+def test_ranks_share_every_window_in_equally_many_batches(world_size: int, windows: int, batching: str) -> None:
+    settings = {"world_size": world_size, "lengths": LENGTHS[:windows], "batching": batching}
+    ranks = [list(sampler(rank=rank, **settings)) for rank in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1
-    assert sorted(index for batches in ranks for batch in batches for index in batch) == list(range(windows))
+    assert windows_of([batch for batches in ranks for batch in batches]) == list(range(windows))
     assert all(batch for batches in ranks for batch in batches[:-1])  # only the last one may be empty
 
 
@@ -83,18 +110,19 @@ def test_validation_keeps_one_order() -> None:
 
 def test_lengths_are_grouped_so_that_little_is_padded() -> None:
     order = np.random.default_rng(0).permutation(len(LENGTHS)).tolist()
-    at_random = [order[i : i + 8] for i in range(0, len(order), 8)]
+    at_random = [[[window] for window in order[i : i + 8]] for i in range(0, len(order), 8)]
     assert padding(list(sampler())) < 0.2 * padding(at_random)
 
 
 def test_batches_are_not_sorted_by_length() -> None:
-    longest = [LENGTHS[batch].max() for batch in batches_of_similar_length(LENGTHS, 8, seed=0, epoch=0)]
+    longest = [LENGTHS[np.concatenate(batch)].max() for batch in padded_batches(LENGTHS, 8, seed=0, epoch=0)]
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
 
 
-def test_no_windows_are_no_batches() -> None:
+@BOTH
+def test_no_windows_are_no_batches(batching: str) -> None:
     """A test side may be empty."""
-    assert list(sampler(lengths=np.empty(0, dtype=np.int64))) == []
+    assert list(sampler(lengths=np.empty(0, dtype=np.int64), batching=batching)) == []
 
 
 def test_lightning_finds_set_epoch_where_it_looks() -> None:

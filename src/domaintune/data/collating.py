@@ -1,6 +1,6 @@
-"""Windows -> a batch of tensors."""
+"""Rows of windows -> a batch of tensors: one window a row, or as many as fit."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -8,32 +8,70 @@ IGNORED = -100  # the label that no loss counts: the field's convention, from Py
 
 
 class Batch(TypedDict):
-    """input_ids and labels are (B, T); `bytes` is how many bytes of text the predicted tokens stand for."""
+    """What a task gets.
+
+    Attributes:
+        input_ids, labels: (B, T). A label stands under its own token, as transformers has it.
+        bytes: how many bytes of text the predicted tokens stand for.
+        position_ids: (B, T), packed only: they start anew with every window.
+        cu_seqlens: (S + 1,) int32, packed only: where windows begin in the flattened (B * T,) batch. Padding at the
+            end of a row counts as a window of its own.
+    """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     bytes: int
+    position_ids: NotRequired[torch.Tensor]
+    cu_seqlens: NotRequired[torch.Tensor]
 
 
 class Window(TypedDict):
-    """One row: (T,) token ids, and the bytes of all but the first."""
+    """(T,) token ids, and the bytes of all but the first."""
 
     input_ids: torch.Tensor
     bytes: int
 
 
 def pad(windows: list[Window], pad_token_id: int) -> Batch:
-    """Pads on the right to the longest window.
+    """One window a row, padded on the right to the longest.
 
-    A label stands under its own token, as transformers has it; the first token of a window is not predicted. What is
-    padding is known by length, never by `== pad_token_id`: for GPT-2 that is the end-of-text token, which is trained.
-    No attention mask: under a causal mask no token sees the padding to its right.
+    The first token of a window is not predicted. What is padding is known by length, never by `== pad_token_id`: for
+    GPT-2 that is the end-of-text token, which is trained. No attention mask: under a causal mask no token sees the
+    padding to its right.
     """
     longest = max(len(window["input_ids"]) for window in windows)
-    input_ids = torch.full((len(windows), longest), pad_token_id)
-    labels = torch.full((len(windows), longest), IGNORED)
-    for row, window in enumerate(windows):
-        length = len(window["input_ids"])
-        input_ids[row, :length] = window["input_ids"]
-        labels[row, 1:length] = window["input_ids"][1:]
+    input_ids, labels, _ = _fill([[window] for window in windows], longest, pad_token_id)
     return {"input_ids": input_ids, "labels": labels, "bytes": sum(window["bytes"] for window in windows)}
+
+
+def pack(rows: list[list[Window]], block_size: int, pad_token_id: int) -> Batch:
+    """Windows end to end, each row padded to `block_size`: a batch has the same shape every time."""
+    input_ids, labels, starts = _fill(rows, block_size, pad_token_id)
+    cu_seqlens = torch.tensor([*starts, input_ids.numel()], dtype=torch.int32)
+    lengths = cu_seqlens.diff().long()
+    position = torch.arange(input_ids.numel()) - cu_seqlens[:-1].long().repeat_interleave(lengths)
+    return {
+        "input_ids": input_ids,
+        "labels": labels,
+        "bytes": sum(window["bytes"] for row in rows for window in row),
+        "position_ids": position.view_as(input_ids),
+        "cu_seqlens": cu_seqlens,
+    }
+
+
+def _fill(rows: list[list[Window]], width: int, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """(B, width) ids and labels, and where in the flattened batch windows and paddings begin."""
+    input_ids = torch.full((len(rows), width), pad_token_id)
+    labels = torch.full((len(rows), width), IGNORED)
+    starts = []
+    for number, row in enumerate(rows):
+        place = 0
+        for window in row:
+            starts.append(number * width + place)
+            end = place + len(window["input_ids"])
+            input_ids[number, place:end] = window["input_ids"]
+            labels[number, place + 1 : end] = window["input_ids"][1:]
+            place = end
+        if place < width:
+            starts.append(number * width + place)
+    return input_ids, labels, starts

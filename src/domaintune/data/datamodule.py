@@ -16,17 +16,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from domaintune.config import DataConfig
-from domaintune.data.collating import Window, pad
+from domaintune.data.collating import Batch, Window, pack, pad
 from domaintune.data.packing import cut_windows
-from domaintune.data.sampling import LengthGroupedSampler
+from domaintune.data.sampling import EpochSampler, Rows, packed_batches, padded_batches
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens, tokenize
 
 SIDES = ("train", "val", "test")
 
 
-class WindowDataset(Dataset[Window]):
-    """The windows of one side's token array."""
+class WindowDataset(Dataset[list[Window]]):
+    """The windows of one side's token array; an item is a row of them."""
 
     def __init__(self, tokens: Tokens, block_size: int) -> None:
         self.tokens = tokens
@@ -45,7 +45,10 @@ class WindowDataset(Dataset[Window]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> Window:
+    def __getitem__(self, row: list[int]) -> list[Window]:
+        return [self.window(index) for index in row]
+
+    def window(self, index: int) -> Window:
         first, end = self.windows[index]
         return {
             "input_ids": torch.from_numpy(self.tokens.ids[first:end].astype(np.int64)),
@@ -71,41 +74,51 @@ class TextDataModule(L.LightningDataModule):
         }
         self.resume_at = {"epoch": 0, "skip": 0}
 
-    def train_dataloader(self) -> DataLoader[Window]:
+    def train_dataloader(self) -> DataLoader[list[Window]]:
         loader = self._loader("train")
         sampler = loader.batch_sampler
-        assert isinstance(sampler, LengthGroupedSampler)
+        assert isinstance(sampler, EpochSampler)
         # Workers fetch ahead before Lightning calls set_epoch, so the epoch is set here already.
         sampler.set_epoch(self.resume_at["epoch"])
         sampler.skip, self.resume_at["skip"] = self.resume_at["skip"], 0
         return loader
 
-    def val_dataloader(self) -> DataLoader[Window]:
+    def val_dataloader(self) -> DataLoader[list[Window]]:
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[Window]:
+    def test_dataloader(self) -> DataLoader[list[Window]]:
         return self._loader("test")
 
-    def _loader(self, side: str) -> DataLoader[Window]:
+    def _loader(self, side: str) -> DataLoader[list[Window]]:
         dataset = self.datasets[side]
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         training = side == "train"
         return DataLoader(
             dataset,
-            batch_sampler=LengthGroupedSampler(
-                dataset.lengths,
-                self.config.batch_size,
-                # Where limit_val_batches takes a part, it is the same part in every epoch and for every seed.
-                seed=self.seed if training else self.config.split_seed,
+            # Where limit_val_batches takes a part, it is the same part in every epoch and for every seed.
+            batch_sampler=EpochSampler(
+                partial(self._batches, dataset.lengths, self.seed if training else self.config.split_seed),
                 reshuffle=training,
                 rank=rank,
                 world_size=world_size,
             ),
-            collate_fn=partial(pad_or_empty, pad_token_id=pad_token_id(self.tokenizer)),
+            collate_fn=partial(collate, config=self.config, pad_token_id=pad_token_id(self.tokenizer)),
             num_workers=self.config.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # else each epoch draws from the global random state
         )
+
+    def _batches(self, lengths: np.ndarray, seed: int, epoch: int) -> list[Rows]:
+        if self.config.batching == "packed":
+            return packed_batches(lengths, self.config.batch_size, seed, epoch, self.config.block_size)
+        return padded_batches(lengths, self.config.batch_size, seed, epoch)
+
+    def packed_example(self) -> Batch:
+        """A row of the longest side with its documents, to probe a model with."""
+        dataset = max(self.datasets.values(), key=len)
+        rows = self._batches(dataset.lengths[:64], seed=0, epoch=0)[0]
+        fullest = max(rows, key=len)
+        return collate([dataset[fullest]], self.config, pad_token_id(self.tokenizer))
 
     def state_dict(self) -> dict[str, int]:
         """Where the training data stands; Lightning puts it into each checkpoint."""
@@ -118,9 +131,12 @@ class TextDataModule(L.LightningDataModule):
         self.resume_at = dict(state_dict)
 
 
-def pad_or_empty(windows: list[Window], pad_token_id: int) -> Any:
-    """`pad`; a rank that ran out of windows gets one that predicts nothing, so that no other rank waits for it."""
-    return pad(windows or [{"input_ids": torch.tensor([pad_token_id]), "bytes": 0}], pad_token_id)
+def collate(rows: list[list[Window]], config: DataConfig, pad_token_id: int) -> Batch:
+    """A batch of rows; a rank that ran out of them gets one that predicts nothing, so that no other waits for it."""
+    rows = rows or [[{"input_ids": torch.tensor([pad_token_id]), "bytes": 0}]]
+    if config.batching == "packed":
+        return pack(rows, config.block_size, pad_token_id)
+    return pad([window for row in rows for window in row], pad_token_id)
 
 
 def pad_token_id(tokenizer: Any) -> int:

@@ -14,6 +14,12 @@ from domaintune.models.loading import output_embedding
 from domaintune.tasks.base import FineTuningTask
 
 
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """What of a batch a model's forward takes."""
+    given: Any = batch
+    return {name: given[name] for name in ("input_ids", "position_ids", "cu_seqlens") if name in batch}
+
+
 class CausalLM(FineTuningTask):
     """Wraps `GPT2LMHeadModel` or any other `AutoModelForCausalLM`.
 
@@ -29,12 +35,13 @@ class CausalLM(FineTuningTask):
     def summed_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
         labels = batch["labels"][:, 1:].reshape(-1)  # the hidden state at t predicts the token at t + 1
+        inputs = model_inputs(batch)
         if self.head_is_linear:
-            hidden = self.model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
             hidden = hidden[:, :-1].reshape(len(labels), hidden.shape[-1])
             loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
         else:
-            logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
+            logits = self.model(**inputs, use_cache=False).logits[:, :-1]
             logits = logits.reshape(len(labels), logits.shape[-1]).float()
             loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
         return loss, (labels != IGNORED).sum()

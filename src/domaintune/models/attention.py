@@ -1,0 +1,123 @@
+"""Attention that cannot see across documents, for batches that hold several in a row.
+
+Registered with transformers' AttentionInterface under the name DOCUMENTS; a model whose attention goes through that
+interface (GPT-2, Llama and nearly all others of transformers 5) hands `cu_seqlens` down to it.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from domaintune.config import UsageError
+
+DOCUMENTS = "documents"
+TOLERANCE = 1e-3  # of the largest hidden state: far above rounding, far below what a leak does
+
+
+def document_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each window; costs the sum of their squared lengths on a CPU.
+
+    Args:
+        query: (B, H, T, D).
+        key, value: (B, H_kv, T, D); H is a multiple of H_kv.
+        attention_mask: unused where there are boundaries.
+        cu_seqlens: (S + 1,) boundaries in the flattened (B * T,) batch; None (generation, padded batches) is
+            transformers' own "sdpa".
+
+    Returns:
+        (B, T, H, D), and no attention weights.
+    """
+    if cu_seqlens is None:
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return output, None
+    settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if query.device.type == "cpu":
+        return _each_document(query, key, value, cu_seqlens, settings), None
+    mask = block_mask(cu_seqlens, query.shape[0], query.shape[2])
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings).transpose(1, 2), None
+
+
+def _each_document(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens: torch.Tensor, settings: dict[str, Any]
+) -> torch.Tensor:
+    """A call per window: small, and nothing is computed that a mask would throw away."""
+    batch, heads, length, size = query.shape
+    windows = cu_seqlens.diff().tolist()
+    parts = [
+        tensor.transpose(0, 1).reshape(1, tensor.shape[1], batch * length, size).split(windows, dim=2)
+        for tensor in (query, key, value)
+    ]
+    attend: Any = partial(F.scaled_dot_product_attention, is_causal=True, **settings)
+    outputs = [attend(q, k, v) for q, k, v in zip(*parts, strict=True)]
+    return torch.cat(outputs, dim=2).view(heads, batch, length, size).permute(1, 2, 0, 3)
+
+
+def block_mask(cu_seqlens: torch.Tensor, batch: int, length: int) -> torch.Tensor:
+    """(B, 1, T, T), true where a token may be seen: in the same window and not later."""
+    places = torch.arange(batch * length, device=cu_seqlens.device)
+    window = torch.bucketize(places, cu_seqlens[1:], right=True).view(batch, 1, length, 1)
+    return (window == window.transpose(2, 3)).tril()
+
+
+AttentionInterface.register(DOCUMENTS, document_attention)
+
+
+def isolate_documents(model: PreTrainedModel) -> None:
+    """Makes a model use `document_attention`.
+
+    Raises:
+        UsageError: its attention can't be replaced.
+    """
+    try:
+        model.set_attn_implementation(DOCUMENTS)
+    except ValueError as error:
+        raise UsageError(
+            f"data.batching=packed: {model.config.model_type} keeps its own attention; {WAY_OUT}"
+        ) from error
+
+
+WAY_OUT = "data.batching=padded trains it one document a row"
+
+
+@torch.no_grad()
+def check_isolation(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> None:
+    """Perturbs one document of a packed batch and sees that no other document's hidden states move.
+
+    Args:
+        inputs: input_ids, position_ids and cu_seqlens of a batch, on the model's device.
+
+    Raises:
+        UsageError: the model sees across documents, whatever its attention was asked to do.
+    """
+    was_training = model.training
+    model.eval()
+    before = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+    first, end = inputs["cu_seqlens"][:2].tolist()
+    perturbed = inputs["input_ids"].clone().flatten()
+    perturbed[first:end] = (perturbed[first:end] + 1) % model.config.vocab_size
+    inputs = {**inputs, "input_ids": perturbed.view_as(inputs["input_ids"])}
+    moved = (model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1) - before).abs().amax(-1)
+    model.train(was_training)
+    if not moved[:end].any():
+        raise RuntimeError("the isolation probe moved nothing: it can't judge this model")
+    if moved[end:].max() > TOLERANCE * before.abs().max():
+        raise UsageError(
+            f"data.batching=packed: {model.config.model_type} lets one document of a row see another; {WAY_OUT}"
+        )

@@ -1,0 +1,100 @@
+"""Packed documents: the same logits, losses and gradients as each document on its own."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from domaintune.config import OptimConfig, SchedulerConfig, UsageError
+from domaintune.data.collating import pack, pad
+from domaintune.models import attention
+from domaintune.models.attention import block_mask, check_isolation, isolate_documents
+from domaintune.tasks.causal_lm import CausalLM, model_inputs
+
+BLOCK, VOCABULARY = 32, 97
+LENGTHS = [[10, 22], [7, 2, 20], [32]]  # the second row has three tokens of padding
+
+
+def gpt2() -> PreTrainedModel:
+    sizes = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 64}
+    return GPT2LMHeadModel(
+        GPT2Config(**sizes, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0)
+    )
+
+
+def llama() -> PreTrainedModel:
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": VOCABULARY, "max_position_embeddings": 64}
+    return LlamaForCausalLM(LlamaConfig(**heads, **sizes))
+
+
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    return [
+        [{"input_ids": torch.randint(VOCABULARY, (n,), generator=generator), "bytes": n} for n in row]
+        for row in LENGTHS
+    ]
+
+
+def task(model: PreTrainedModel) -> CausalLM:
+    return CausalLM(model, OptimConfig(lr=1e-3), SchedulerConfig(name="constant"))
+
+
+def loss_and_gradient(made: CausalLM, batches) -> tuple[float, torch.Tensor]:
+    made.zero_grad()
+    total = sum(made.summed_loss(batch)[0] for batch in batches)
+    total.backward()
+    return float(total), torch.cat([p.grad.flatten() for p in made.parameters()])
+
+
+@pytest.mark.parametrize("shape", [gpt2, llama])
+@pytest.mark.parametrize("kernel", ["each document", "block mask"])
+def test_loss_and_gradients_equal_those_of_the_documents_one_at_a_time(shape, kernel, monkeypatch):
+    torch.manual_seed(0)
+    model = shape()
+    alone = [pad([window], 0) for row in rows() for window in row]
+    expected, gradient = loss_and_gradient(task(model), alone)
+    isolate_documents(model)
+    if kernel == "block mask":  # what a GPU without a variable-length kernel runs
+
+        def masked(query, key, value, cu_seqlens, settings):
+            mask = block_mask(cu_seqlens, query.shape[0], query.shape[2])
+            attend = torch.nn.functional.scaled_dot_product_attention
+            return attend(query, key, value, attn_mask=mask, **settings).transpose(1, 2)
+
+        monkeypatch.setattr(attention, "_each_document", masked)
+    loss, packed = loss_and_gradient(task(model), [pack(rows(), BLOCK, 0)])
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert (packed - gradient).norm() <= 1e-5 * gradient.norm()
+
+
+@pytest.mark.parametrize("shape", [gpt2, llama])
+def test_the_probe_passes_isolated_documents_and_catches_a_leak(shape):
+    torch.manual_seed(0)
+    inputs = model_inputs(pack(rows(), BLOCK, 0))
+    model = shape()
+    isolate_documents(model)
+    check_isolation(model, inputs)
+    # Isolation broken on purpose: boundaries that the model never hears of, positions that never restart.
+    leaking = {"input_ids": inputs["input_ids"], "cu_seqlens": inputs["cu_seqlens"]}
+    model.set_attn_implementation("eager")
+    with pytest.raises(UsageError, match=r"data\.batching=padded"):
+        check_isolation(model, leaking)
+
+
+def test_without_boundaries_it_is_plain_causal_attention():
+    torch.manual_seed(0)
+    model = gpt2().eval()
+    ids = torch.randint(VOCABULARY, (2, 16))
+    expected = model(input_ids=ids, use_cache=False).logits
+    isolate_documents(model)
+    assert torch.allclose(model(input_ids=ids, use_cache=False).logits, expected, atol=1e-5)
+
+
+def test_generation_is_the_same_under_it():
+    torch.manual_seed(0)
+    model = gpt2().eval()
+    ids = torch.randint(1, VOCABULARY, (1, 8))
+    settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
+    expected = model.generate(ids, **settings)
+    isolate_documents(model)
+    assert torch.equal(model.generate(ids, **settings), expected)
