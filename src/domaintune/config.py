@@ -46,7 +46,7 @@ class DataConfig:
     test_fraction: float = 0.05
     split_seed: int = 0
     block_size: int = 512
-    batching: str = "padded"
+    batching: str = "packed"
     batch_size: int = 8
     num_workers: int = 0
 

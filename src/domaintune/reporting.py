@@ -2,7 +2,6 @@
 
 import os
 import sys
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +23,7 @@ def print_plan(config: Config, run: RunFolder) -> None:
         "data": f"{config.data.path or 'embedded: the documentation of Python'}, "
         + f"{data['duplicates_dropped']:,} exact duplicates left out",
         **{side: _side(data[side]) for side in ("train", "val", "test")},
-        "batches": f"{_batches(config, data)} an epoch, of {config.data.batch_size} rows each, "
+        "batches": f"{data['batches']:,} an epoch, of {config.data.batch_size} {config.data.batching} rows, "
         + f"optimizer step every {config.trainer.accumulate_grad_batches}",
         "optimizer": f"AdamW, lr {config.optim.lr:g}, {config.scheduler.name} after warm-up",
         "precision": f"{precision['name']} on {precision['device']}: {precision['why']}",
@@ -41,10 +40,6 @@ def _side(account: dict[str, int]) -> str:
         f"{account['documents']:,} documents, {account['tokens']:,} tokens, {account['predicted_tokens']:,} of them "
         f"predicted, in {account['windows']:,} windows"
     )
-
-
-def _batches(config: Config, data: dict[str, Any]) -> str:
-    return f"{-(-data['train']['windows'] // config.data.batch_size):,}"
 
 
 def print_result(run: RunFolder) -> None:

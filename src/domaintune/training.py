@@ -193,7 +193,12 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
             "sha256": checkpoint.weights_hash(),
             "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         },
-        data={"sha256": data_hash(prepared.splits), "duplicates_dropped": prepared.splits.duplicates, **sides},
+        data={
+            "sha256": data_hash(prepared.splits),
+            "duplicates_dropped": prepared.splits.duplicates,
+            "batches": len(data.train_dataloader()),
+            **sides,
+        },
     )
     if trainer.is_global_zero:
         print_plan(prepared.config, run)
