@@ -22,11 +22,11 @@ def main(composed: DictConfig) -> float:
     config = check(composed)  # every wrong setting at once, before anything heavy is imported
     prepared = prepare(config)  # the data is read and the checkpoint found: what is wrong there is told in seconds
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    if (earlier := run.claim(config, typed_command())) and earlier["status"] == "finished":
+    if run.claim(config, prepared.hashes(), typed_command()):  # it has finished already
         from domaintune.reporting import print_result
 
         print_result(run)
-        return float(earlier["metrics"]["after"][config.task.monitor])
+        return float(run.result["metrics"]["after"][config.task.monitor])
     from domaintune.training import train
 
     return train(prepared, run)

@@ -13,11 +13,13 @@ trainer.precision=auto  trainer.accelerator=auto
 
 import sys
 
+from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
-from domaintune.config import Config, UsageError
+from domaintune.config import Config, UsageError, check
 from domaintune.data.reading import read_documents
 from domaintune.data.splitting import Splits, read_splits, unique
 from domaintune.exiting import told
@@ -56,6 +58,7 @@ def prepare(settings: dict[str, str]) -> Prepared:
         settings["model.checkpoint"] = str(exported(folder))
     typed(config, {key: None if value == "null" else value for key, value in settings.items()})
     config.model.init = "pretrained"  # how a run's own weights began is no matter here
+    config = check(OmegaConf.structured(config))
     if "data.path" in settings:
         config.data.val_path = config.data.test_path = None
     splits = documents(config, split or ("all" if "data.path" in settings else "test"))
@@ -70,7 +73,7 @@ def main() -> None:
     from domaintune.training import evaluate
 
     metrics, tokens = evaluate(prepared)
-    table = Table("", prepared.checkpoint.name)
+    table = Table("", escape(prepared.checkpoint.name))
     table.add_row("documents", f"{len(prepared.splits.test):,}")
     table.add_row("predicted tokens", f"{tokens:,}")
     for name, value in metrics.items():

@@ -84,9 +84,10 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_causal_lm(checkpoint, config.model, torch.float32, seed=0).to(device)
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     for number, prompt in enumerate(prompts):
         print("\n---\n" * (number > 0) + prompt, end="", flush=True)
-        continue_text(model, tokenizer, prompt, sampling, TextStreamer(tokenizer, skip_prompt=True))
+        continue_text(model, tokenizer, prompt, sampling, streamer)
 
 
 if __name__ == "__main__":

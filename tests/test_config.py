@@ -1,5 +1,7 @@
 import copy
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,9 +249,9 @@ def test_the_same_config_has_no_differences_after_it_was_written_and_read() -> N
 
 
 def test_differences_name_key_old_and_new() -> None:
-    old, new = asdict(checked()), asdict(checked(optim__lr=1e-3, optim__betas=[0.9, 0.95], data__path="a.txt"))
+    old, new = asdict(checked()), asdict(checked(optim__lr=1e-3, optim__betas=[0.9, 0.95], data__path="/a.txt"))
     assert differences(old, new) == [
-        ("data.path", None, "a.txt"),
+        ("data.path", None, "/a.txt"),
         ("optim.betas", [0.9, 0.999], [0.9, 0.95]),
         ("optim.lr", 5e-5, 1e-3),
     ]
@@ -282,3 +284,18 @@ def test_what_cannot_move_the_numbers_is_no_difference(settings: dict[str, Any])
 )
 def test_what_can_move_the_numbers_is_a_difference(settings: dict[str, Any]) -> None:
     assert len(differences(asdict(checked()), asdict(checked(**settings)))) == 1
+
+
+def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    config = checked(data__path="a/*.txt", data__val_path="~/b.txt", model__checkpoint="model")
+    assert config.data.path == str(tmp_path / "a" / "*.txt")
+    assert config.data.val_path == os.path.expanduser("~/b.txt")
+    assert config.model.checkpoint == str(tmp_path / "model")
+    assert checked(model__checkpoint="some/id").model.checkpoint == "some/id"
+
+
+def test_an_empty_path_is_told() -> None:
+    with pytest.raises(UsageError, match=r"data\.path= is empty"):
+        checked(data__path="")

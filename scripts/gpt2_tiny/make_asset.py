@@ -46,6 +46,7 @@ def measure(config: Config) -> dict[str, float]:
 def card(result: dict, metrics: dict[str, float], sources: str) -> str:
     """What it was trained on, for how long, and how well it does."""
     train, test, precision = result["data"]["train"], result["data"]["test"], result["precision"]
+    seconds = result.get("fit_seconds") or result["training_seconds"]
     passes = result["tokens_trained"] / train["predicted_tokens"]
     return f"""---
 library_name: transformers
@@ -62,7 +63,7 @@ weights, to be fine-tuned where there is no network and no GPU. It writes Englis
 it knows no facts, and was neither aligned nor filtered. Weights are stored in bfloat16.
 
 Trained on {result["tokens_trained"]:,} tokens: {passes:.2f} passes over {train["documents"]:,} documents of
-{train["tokens"]:,} tokens, in {result["steps"]:,} steps and {result["training_seconds"] / 3600:.1f} hours, in
+{train["tokens"]:,} tokens, in {result["steps"]:,} steps and {seconds / 3600:.1f} hours, in
 {precision["name"]} on {precision["device"]} ({precision["why"]}). `conf/experiment/pretrain_tiny.yaml` has the
 settings and the commands; the code was that of commit {result["git"]["commit"][:12]}.
 

@@ -5,6 +5,7 @@ This module imports nothing heavy: a wrong setting is told before torch and Ligh
 
 import difflib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,8 +181,19 @@ def check(composed: DictConfig) -> Config:
         raise UsageError(one_or_list("the config is wrong", problems))
     config = OmegaConf.to_object(schema)
     assert isinstance(config, Config)
+    _make_absolute(config)
     config.optim.lr = config.optim.lr or config.model.measured_lr.get(config.model.checkpoint, DEFAULT_LR)
     return config
+
+
+def _make_absolute(config: Config) -> None:
+    """Paths mean the same from wherever the run is looked at or gone on with."""
+    data = config.data
+    for name in ("path", "val_path", "test_path"):
+        if (path := getattr(data, name)) is not None:
+            setattr(data, name, os.path.abspath(os.path.expanduser(path)))
+    if os.path.isdir(folder := os.path.expanduser(config.model.checkpoint)):
+        config.model.checkpoint = os.path.abspath(folder)
 
 
 def one_or_list(what: str, problems: list[str]) -> str:
@@ -191,7 +203,8 @@ def one_or_list(what: str, problems: list[str]) -> str:
 
 def nearest(word: str, known: list[str]) -> str:
     """`; did you mean X?` if one of `known` resembles `word`, else an empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    same_end = [name for name in known if name.split(".")[-1] == word.split(".")[-1]]
+    close = same_end or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -242,8 +255,9 @@ def _together(schema: Any) -> Iterator[str]:
     trainer, data, betas = schema.trainer, schema.data, schema.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"optim.betas={list(betas)}: must be two numbers, at least 0 and below 1"
-    if not schema.name.strip():
-        yield "name is empty"
+    for key in ("name", "data.path", "data.val_path", "data.test_path", "model.checkpoint"):
+        if OmegaConf.select(schema, key) == "":
+            yield f"{key}= is empty"
     for key in ("limit_train_batches", "limit_val_batches"):
         if isinstance(trainer[key], float) and trainer[key] > 1:
             yield f"trainer.{key}={trainer[key]:g}: a share is at most 1.0; a whole number is batches"

@@ -1,6 +1,7 @@
 """How a command ends: 0 done; 2 the config or the data is wrong, told in one message; 1 a crash, with its traceback."""
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ def told(main: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Hydra makes INFO the root's level, and every call of the Hub's client is an INFO.
+        logging.getLogger().setLevel(logging.WARNING)
         try:
             return main(*args, **kwargs)
         except UsageError as error:
@@ -69,4 +72,4 @@ def _of_hydra(error: HydraException) -> str:
         if message.startswith("Could not override"):
             return f"{no_such_setting(key)} (python train.py --cfg job shows them all)"
         return f"{key}: {str(cause).splitlines()[0]}"
-    return message
+    return "\n".join(line for line in message.splitlines() if not line.startswith("\t_"))  # _base.yaml is no choice

@@ -1,5 +1,7 @@
 """Prompts -> text: shared by scripts/generate.py and the callback that writes samples to TensorBoard."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +38,7 @@ def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling:
     """
     ids = _fit(_encode(tokenizer, prompt), sampling.max_new_tokens, model)
     was_training = model.training
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad():
+    with random_state_kept(model.device), torch.no_grad():
         torch.manual_seed(sampling.seed)
         model.eval()
         output = model.generate(
@@ -48,6 +49,16 @@ def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling:
         )
         model.train(was_training)
     return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Puts torch's random states back as they were, on the CPU and on `device`."""
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    if mps is not None:
+        torch.mps.set_rng_state(mps)
 
 
 def _encode(tokenizer: Any, prompt: str) -> list[int]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from domaintune.config import Config, UsageError
-from domaintune.data.splitting import Splits, read_splits
+from domaintune.data.splitting import Splits, data_hash, read_splits
 from domaintune.models.locating import Checkpoint, locate
 
 
@@ -14,6 +14,11 @@ class Prepared:
     config: Config
     splits: Splits
     checkpoint: Checkpoint
+
+    def hashes(self) -> dict[str, str | None]:
+        """SHA-256 of the split text and of the weights; None for weights that are drawn at random."""
+        pretrained = self.config.model.init == "pretrained"
+        return {"data": data_hash(self.splits), "weights": self.checkpoint.weights_hash() if pretrained else None}
 
 
 def prepare(config: Config) -> Prepared:

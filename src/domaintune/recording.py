@@ -67,37 +67,49 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.path / "result.json", json.dumps(self.result, indent=2) + "\n")
 
-    def claim(self, config: Config, command: str) -> dict[str, Any] | None:
-        """Takes the folder for this config: returns the earlier result where the run goes on or has finished.
+    def claim(self, config: Config, hashes: dict[str, str | None], command: str) -> bool:
+        """Takes the folder for this config.
+
+        Args:
+            hashes: SHA-256 of what the config names: `data` and `weights`.
+
+        Returns:
+            whether the run has finished already; `result` is then what it left.
 
         Raises:
-            UsageError: the earlier run of this name had another config.
+            UsageError: the earlier run of this name had another config, other data or other weights.
         """
         if config.fresh and process_rank() == 0:
             self._move_aside()
-        earlier = self.earlier()
-        if earlier and (changed := differences(self._config(), asdict(config))):
-            listed = "\n".join(f"  - {key}: {old} -> {new}" for key, old, new in changed)
-            raise UsageError(
-                f"{self.path} holds a run with another config:\n{listed}\n"
-                f"Take another name, or fresh=true to move the old run aside and start over"
-            )
-        if earlier and earlier["status"] == "finished":
-            self.result = earlier
-            return earlier
-        if not self.last.exists():
-            earlier = None  # nothing to go on from
-        self.result = dict(earlier or {})
+        earlier = self.earlier() or {}
+        finished = earlier.get("status") == "finished"
+        if not finished and not self.last.exists():
+            earlier = {}  # nothing to go on from
+        if earlier:
+            self._refuse_another(config, hashes, earlier)
+        self.result = {key: value for key, value in earlier.items() if finished or key not in ("error", "ended")}
+        if finished:
+            return True
         if process_rank() == 0 and not earlier:
             self.path.mkdir(parents=True, exist_ok=True)
             yaml = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
             comment = command.replace("\n", "\\n")
             write_whole(self.path / "config.yaml", f"# {comment}\n{yaml}")
         self.update(status="running", command=command, started=now(), versions=versions(), **git_state())
-        return earlier
+        self.update(**{name: {"sha256": digest} for name, digest in hashes.items()})
+        return False
 
-    def _config(self) -> dict[str, Any]:
-        return read_config(self.path)
+    def _refuse_another(self, config: Config, hashes: dict[str, str | None], earlier: dict[str, Any]) -> None:
+        changed = differences(read_config(self.path), asdict(config))
+        for name, digest in hashes.items():
+            if (old := earlier.get(name, {}).get("sha256")) != digest:
+                changed.append((f"{name} (SHA-256)", str(old)[:12], str(digest)[:12]))
+        if changed:
+            listed = "\n".join(f"  - {key}: {old} -> {new}" for key, old, new in changed)
+            raise UsageError(
+                f"{self.path} holds a run with another config:\n{listed}\n"
+                f"Take another name, or fresh=true to move the old run aside and start over"
+            )
 
     def _move_aside(self) -> None:
         if self.path.exists() and any(self.path.iterdir()):

@@ -1,7 +1,10 @@
 """What a run says to a person: before it starts, and when it has ended."""
 
+import math
 import os
+import shlex
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +16,7 @@ from domaintune.recording import RunFolder
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
-def print_plan(config: Config, run: RunFolder) -> None:
+def print_plan(config: Config, run: RunFolder, devices: int) -> None:
     """Model, data, device and step counts: the derived numbers that a person can check."""
     weights, data, precision = run.result["weights"], run.result["data"], run.result["precision"]
     source = "random weights, shape of" if weights["init"] == "random" else "weights of"
@@ -23,16 +26,35 @@ def print_plan(config: Config, run: RunFolder) -> None:
         "data": f"{config.data.path or 'embedded: the documentation of Python'}, "
         + f"{data['duplicates_dropped']:,} exact duplicates left out",
         **{side: _side(data[side]) for side in ("train", "val", "test")},
-        "batches": f"{data['batches']:,} an epoch, of {config.data.batch_size} {config.data.batching} rows, "
-        + f"optimizer step every {config.trainer.accumulate_grad_batches}",
+        "length": _length(config, data["batches"], devices),
         "optimizer": f"AdamW, lr {config.optim.lr:g}, {config.scheduler.name} after warm-up",
         "precision": f"{precision['name']} on {precision['device']}: {precision['why']}",
-        "folder": str(run.path),
+        "folder": _shown(run),
     }
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), value)
+        table.add_row(Text(name, style="bold"), Text(value))
     console.print(table)
+
+
+def _length(config: Config, batches: int, devices: int) -> str:
+    """How many optimizer steps there will be, and what ends the run."""
+    trainer = config.trainer
+    each = math.ceil(batches / devices)
+    limit = trainer.limit_train_batches
+    each = min(each, limit) if isinstance(limit, int) else int(each * limit)
+    steps = math.ceil(each / trainer.accumulate_grad_batches)
+    rows = f"{each:,} batches of {config.data.batch_size} {config.data.batching} rows an epoch"
+    if devices > 1:
+        rows += f" on each of {devices} devices"
+    ends = {}
+    if trainer.max_epochs not in (None, -1):
+        ends[steps * int(trainer.max_epochs or 0)] = f"trainer.max_epochs={trainer.max_epochs}"
+    if trainer.max_steps != -1:
+        ends[trainer.max_steps] = f"trainer.max_steps={trainer.max_steps}"
+    total = f"; {min(ends):,} optimizer steps ({ends[min(ends)]})" if ends else ""
+    time_limit = f"; at most trainer.max_time={trainer.max_time}" if trainer.max_time else ""
+    return rows + total + time_limit
 
 
 def _side(account: dict[str, int]) -> str:
@@ -54,28 +76,37 @@ def print_result(run: RunFolder) -> None:
     for prompt in [prompt for prompt in after if prompt in before][:1]:
         for when, texts in (("before", before), ("after", after)):
             console.print(Text.assemble((f"sample {when}: ", "bold"), (prompt, "dim"), texts[prompt]))
-    speed = result.get("tokens_per_second") or 0
-    console.print(
-        f"{result['steps']:,} steps, {result['tokens_trained']:,} tokens in {result['training_seconds']:.0f} s "
-        f"({speed:,.0f} tokens a second while training), peak memory {result['peak_memory_gb']:.2f} GB"
+    speed = result.get("tokens_per_second")
+    at = f" at {speed:,.0f} tokens a second" if speed else ""
+    _say(
+        f"{result['steps']:,} steps, {result['tokens_trained']:,} tokens{at}; "
+        f"{result['fit_seconds']:.0f} s with validations, peak memory {result['peak_memory_gb']:.2f} GB"
     )
-    console.print(
-        f"saved in {_shown(run)}: best.ckpt and last.ckpt in checkpoints/, a model for transformers in export/"
-    )
-    console.print(Text("try next", style="bold"))
+    folder = _shown(run)
+    _say(f"saved in {folder}: best.ckpt and last.ckpt in checkpoints/, a model for transformers in export/")
+    _say("try next", style="bold")
     prompt = next(iter(after), "The ").split("\n")[0]
-    for command in (
-        f'python scripts/generate.py run={_shown(run)} prompt="{prompt}"',
-        f"python scripts/evaluate.py run={_shown(run)}",
-        "python train.py data.path=YOUR_TEXT",
+    for arguments in (
+        ["scripts/generate.py", f"run={folder}", f"prompt={prompt}"],
+        ["scripts/evaluate.py", f"run={folder}"],
+        ["train.py", "data.path=YOUR_TEXT"],
     ):
-        console.print(Text(f"  {command}"), soft_wrap=True)
+        _say("  " + shlex.join([_from_here(sys.executable), *arguments]))
+
+
+def _say(text: str, style: str = "") -> None:
+    """A line that stays one line, for copying."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _from_here(path: str | Path) -> str:
+    """A path relative to the current folder where it lies below."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def _shown(run: RunFolder) -> str:
-    """The folder's path from here, where it lies below."""
-    relative = os.path.relpath(run.path)
-    return str(run.path) if relative.startswith("..") else relative
+    return _from_here(run.path)
 
 
 def model_card(config: Config, run: RunFolder) -> str:

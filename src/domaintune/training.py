@@ -6,6 +6,8 @@ import resource
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -21,7 +23,8 @@ from domaintune.callbacks.checkpointing import StepCheckpoint
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.throughput import Throughput
 from domaintune.config import Config, UsageError
-from domaintune.data.datamodule import SIDES, TextDataModule, data_hash
+from domaintune.data.datamodule import TextDataModule
+from domaintune.data.splitting import SIDES
 from domaintune.exporting import export
 from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.loading import load_causal_lm, load_tokenizer
@@ -46,24 +49,48 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
     started, config = time.perf_counter(), prepared.config
     quiet_libraries()
     L.seed_everything(config.seed, workers=True, verbose=False)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     trainer = build_trainer(config, run)
     data, task = build(prepared, trainer)
     describe(prepared, run, trainer, data, task)
-    if "before" not in run.result.get("metrics", {}):
-        run.update(metrics={"before": validate(trainer, task, data)}, samples={"before": sample_texts(trainer)})
-    fit(config, run, trainer, task, data)
-    task.load_state_dict(torch.load(run.best, weights_only=True, map_location=task.device)["state_dict"])
-    loggers, trainer.loggers = trainer.loggers, []  # the curve ends with the last weights, not with the best
-    after = validate(trainer, task, data)
-    trainer.loggers = loggers
-    run.update(
-        metrics={"after": after}, samples={"after": sample_texts(trainer)}, seconds=time.perf_counter() - started
-    )
+    with interruptible(trainer):
+        _measure_and_fit(config, run, trainer, task, data)
+    after = run.result["metrics"]["after"]
+    run.update(seconds=time.perf_counter() - started)
     if trainer.is_global_zero:
         log_hyperparameters(trainer, run, after)
         _export(prepared, run, data, task)
         print_result(run)
-    return after[config.task.monitor]
+    return float(after[config.task.monitor])
+
+
+def _measure_and_fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> None:
+    if "before" not in run.result.get("metrics", {}):
+        run.update(metrics={"before": validate(trainer, task, data)}, samples={"before": sample_texts(trainer)})
+    fit(config, run, trainer, task, data)
+    best = torch.load(run.best, weights_only=True, map_location=task.device)
+    if best["global_step"] == task.validated_at_step:
+        after, texts = run.result["metrics"]["last"], sample_texts(trainer)
+    else:
+        task.load_state_dict(best["state_dict"])
+        loggers, trainer.loggers = trainer.loggers, []  # the curve ends with the last weights, not with the best
+        after, texts = validate(trainer, task, data), sample_texts(trainer)
+        trainer.loggers = loggers
+    run.update(metrics={"after": after}, samples={"after": texts})
+
+
+@contextmanager
+def interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt again, of which Lightning makes sys.exit(1); its refusals are UsageErrors."""
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise UsageError(f"the trainer group does not fit: {error}") from error
 
 
 def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
@@ -71,18 +98,17 @@ def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
     quiet_libraries()
     settings = prepared.config.trainer
     precision, _ = resolve_precision(settings.precision, device_type(settings.accelerator))
-    trainer = L.Trainer(
+    trainer = make_trainer(
         accelerator=settings.accelerator,
         devices=1,
         precision=precision,
         logger=False,
         enable_checkpointing=False,
-        enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
-        use_distributed_sampler=False,
     )
     data, task = build(prepared, trainer)
-    trainer.test(task, datamodule=data, verbose=False)
+    with interruptible(trainer):
+        trainer.test(task, datamodule=data, verbose=False)
     return task.evaluation, data.datasets["test"].predicted_tokens
 
 
@@ -93,6 +119,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*infer the `batch_size`.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is reduced already
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
@@ -107,19 +134,23 @@ def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
     if isinstance(settings["val_check_interval"], int):
         settings["check_val_every_n_epoch"] = None  # count batches across epochs
     callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
+    return make_trainer(
+        **settings,
+        callbacks=[*callbacks, *checkpoints(config, run)],
+        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        deterministic=config.deterministic,
+        default_root_dir=run.path,
+        num_sanity_val_steps=0,  # a whole validation comes first
+    )
+
+
+def make_trainer(**settings: Any) -> L.Trainer:
+    """Lightning's Trainer; raises UsageError where the settings don't fit each other or this machine."""
     try:
-        return L.Trainer(
-            **settings,
-            callbacks=[*callbacks, *checkpoints(config, run)],
-            logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
-            deterministic=config.deterministic,
-            default_root_dir=run.path,
-            num_sanity_val_steps=0,  # a whole validation comes first
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # our sampler knows ranks
-        )
-    except MisconfigurationException as error:  # no GPU here, no such strategy, ...
-        raise UsageError(f"the trainer group does not fit this machine: {error}") from error
+        # Our sampler knows ranks, so Lightning's must not be put around it.
+        return L.Trainer(**settings, enable_model_summary=False, use_distributed_sampler=False)
+    except (MisconfigurationException, TypeError, ValueError) as error:  # no GPU here, no such strategy, ...
+        raise UsageError(f"the trainer group does not fit: {error}") from error
 
 
 def machine(accelerator: str) -> str:
@@ -181,6 +212,7 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
             "tokens": len(data.datasets[side].tokens.ids),
             "windows": len(data.datasets[side]),
             "predicted_tokens": data.datasets[side].predicted_tokens,
+            "dropped_tokens": data.datasets[side].dropped_tokens,
         }
         for side in SIDES
     }
@@ -190,18 +222,16 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
             "checkpoint": checkpoint.name,
             "found": checkpoint.found,
             "init": prepared.config.model.init,
-            "sha256": checkpoint.weights_hash(),
             "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         },
         data={
-            "sha256": data_hash(prepared.splits),
             "duplicates_dropped": prepared.splits.duplicates,
             "batches": len(data.train_dataloader()),
             **sides,
         },
     )
     if trainer.is_global_zero:
-        print_plan(prepared.config, run)
+        print_plan(prepared.config, run, trainer.world_size)
 
 
 def validate(trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> dict[str, float]:
@@ -218,12 +248,7 @@ def sample_texts(trainer: L.Trainer) -> dict[str, str]:
 def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> None:
     """Trains to the end and sees to it that the last weights were validated too, and kept where they are the best."""
     started = time.perf_counter()
-    try:
-        trainer.fit(task, datamodule=data, ckpt_path=run.last if run.last.exists() else None, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
+    trainer.fit(task, datamodule=data, ckpt_path=run.last if run.last.exists() else None, weights_only=True)
     seconds = time.perf_counter() - started
     trainer.save_checkpoint(run.last)
     if task.validated_at_step != trainer.global_step:
@@ -234,8 +259,8 @@ def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data
         steps=trainer.global_step,
         tokens_trained=int(task.tokens_trained),
         tokens_per_second=tokens_per_second(trainer),
-        training_seconds=seconds,
-        peak_memory_gb=peak_memory_gb(task.device),
+        fit_seconds=seconds,
+        peak_memory_gb=peak_memory_gb(trainer.strategy.root_device),
     )
 
 
@@ -247,8 +272,8 @@ def tokens_per_second(trainer: L.Trainer) -> float | None:
 
 def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM) -> None:
     """What ModelCheckpoint does at a validation inside `fit`, for the one after it."""
-    monitor = next(callback for callback in trainer.checkpoint_callbacks if callback.monitor)
-    value, best = task.evaluation[config.task.monitor], monitor.best_model_score
+    kept = next(callback for callback in trainer.checkpoint_callbacks if callback.filename == "best")
+    value, best = task.evaluation[config.task.monitor], kept.best_model_score
     if best is None or (value < best if config.task.mode == "min" else value > best):
         trainer.save_checkpoint(run.best, weights_only=True)
 

@@ -6,8 +6,8 @@ import torch
 
 from domaintune.config import DataConfig
 from domaintune.data.collating import IGNORED
-from domaintune.data.datamodule import TextDataModule, collate, data_hash
-from domaintune.data.splitting import Splits, split
+from domaintune.data.datamodule import TextDataModule, collate
+from domaintune.data.splitting import Splits, data_hash, split
 
 TEXTS = [f"Document {number}: " + "naïve café 😀 " * (number % 7) for number in range(120)]
 SPLITS = split(tiny.documents(*TEXTS), 0.2, 0.1, seed=0)

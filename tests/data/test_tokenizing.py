@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.data.tokenizing import BATCH, Tokens, tokenize
+from domaintune.data import tokenizing
+from domaintune.data.tokenizing import Tokens, tokenize
 
 ALPHABETS = {
     "ascii": [*map(chr, range(32, 127)), "\n", "\t", "  ", "\n\n", " the", " and"],
@@ -81,10 +82,13 @@ def test_the_text_of_a_special_token_stays_plain_text(tokenizer: Any) -> None:
     assert tokens.byte_counts.sum() == len(text)
 
 
-def test_documents_are_the_same_whatever_the_batch_they_are_encoded_in(tokenizer: Any) -> None:
-    made = [f"document number {number}" for number in range(BATCH + 3)]
+def test_documents_are_the_same_whatever_the_batch_they_are_encoded_in(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizing, "BATCH_CHARACTERS", 100)
+    made = [f"document number {number}" for number in range(23)]
     tokens = tokenize(tiny.documents(*made), tokenizer)
-    assert len(tokens.starts) == BATCH + 4
+    assert len(tokens.starts) == 24
     alone = tokenize(tiny.documents(made[-1]), tokenizer)
     assert tokens.ids[tokens.starts[-2] :].tolist() == alone.ids.tolist()
 

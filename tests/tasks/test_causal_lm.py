@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from domaintune.config import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.data.collating import Window, pad
-from domaintune.data.datamodule import TextDataModule, pad_or_empty
+from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import split
 from domaintune.optim.schedules import warmup_then
 from domaintune.tasks.causal_lm import CausalLM
@@ -138,13 +138,15 @@ SPLITS = split(TEXTS, 0.4, 0.2, seed=0)
 
 
 def data(tokenizer: Any, batch_size: int) -> TextDataModule:
-    return TextDataModule(DataConfig(block_size=24, batch_size=batch_size), SPLITS, tokenizer, seed=0)
+    return TextDataModule(
+        DataConfig(block_size=24, batch_size=batch_size, batching="padded"), SPLITS, tokenizer, seed=0
+    )
 
 
 def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(tokenizer: Any) -> None:
     model = tiny.gpt2(vocab_size=len(tokenizer))
     validation = data(tokenizer, 1).datasets["val"]
-    rows = [validation[index] for index in range(len(validation))]
+    rows = [validation.window(index) for index in range(len(validation))]
     assert len(rows) > 30
     with torch.no_grad():
         mean = float(mean_by_hand(model.eval(), rows))
@@ -177,7 +179,7 @@ def test_the_test_side_has_its_own_figures(tokenizer: Any) -> None:
     (logged,) = trainer().test(made, datamodule=given, verbose=False)
     dataset = given.datasets["test"]
     with torch.no_grad():
-        wanted = mean_by_hand(made.model.eval(), [dataset[index] for index in range(len(dataset))])
+        wanted = mean_by_hand(made.model.eval(), [dataset.window(index) for index in range(len(dataset))])
     assert logged.keys() == {"test/loss", "test/perplexity", "test/bits_per_byte"}
     assert logged["test/loss"] == pytest.approx(float(wanted), rel=1e-5)
 
@@ -229,7 +231,7 @@ def test_without_a_limit_or_below_it_nothing_is_clipped(limit: float | None) -> 
 def test_a_batch_that_predicts_nothing_moves_nothing() -> None:
     model = tiny.gpt2()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    empty = DataLoader([0], batch_size=1, collate_fn=lambda _: pad_or_empty([], PAD))
+    empty = DataLoader([0], batch_size=1, collate_fn=lambda _: collate([], DataConfig(batching="padded"), PAD))
     made = task(model, OptimConfig(lr=1e-2, weight_decay=0.0))
     trainer(max_epochs=1, gradient_clip_val=1.0).fit(made, empty)
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -29,7 +29,7 @@ class RunProgress(ProgressBar):
         self.bar: Progress | None = None
         self._task = TaskID(0)
         self._enabled = True
-        self._started = self._last_line = 0.0
+        self._started = self._last_line = time.monotonic()
         self._first_step = 0
 
     def enable(self) -> None:
@@ -56,9 +56,23 @@ class RunProgress(ProgressBar):
             self.bar.update(self._task, completed=trainer.global_step)
             if trainer.global_step % trainer.log_every_n_steps == 0:  # reading a figure waits for the device
                 self.bar.update(self._task, figures=self._figures(trainer))
-        elif self._enabled and time.monotonic() - self._last_line >= self.line_seconds:
-            self._last_line = time.monotonic()
-            self.console.print(f"{self._place(trainer)}  {self._figures(trainer)}", soft_wrap=True)
+        elif time.monotonic() - self._last_line >= self.line_seconds:
+            self._now_and_then(f"{self._place(trainer)}  {self._figures(trainer)}")
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        done = f"validating: {batch_idx + 1:,} of {self.total_val_batches_current_dataloader:,} batches"
+        if self.bar is not None:
+            self.bar.update(self._task, figures=done)
+        else:
+            self._now_and_then(done)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._close()
@@ -70,6 +84,11 @@ class RunProgress(ProgressBar):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+    def _now_and_then(self, line: str) -> None:
+        if self._enabled and time.monotonic() - self._last_line >= self.line_seconds:
+            self._last_line = time.monotonic()
+            self.console.print(line, soft_wrap=True)
 
     def _total(self, trainer: L.Trainer) -> int | None:
         total = trainer.estimated_stepping_batches

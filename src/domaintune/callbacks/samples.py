@@ -21,8 +21,8 @@ class Samples(L.Callback):
         texts: {prompt: continuation} of the latest validation.
     """
 
-    def __init__(self, prompts: list[str] | None = None, number: int = 3, **sampling: Any) -> None:
-        self.prompts, self.number = prompts, number
+    def __init__(self, prompts: list[str] | str | None = None, number: int = 3, **sampling: Any) -> None:
+        self.prompts, self.number = [prompts] if isinstance(prompts, str) else prompts, number
         self.sampling = Sampling(**sampling)
         self.texts: dict[str, str] = {}
 

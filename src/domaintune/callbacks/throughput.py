@@ -12,7 +12,7 @@ class Throughput(L.Callback):
     def __init__(self) -> None:
         self._since = 0.0
         self._tokens = 0
-        self.total_seconds = 0.0  # of training in this process
+        self.total_seconds = 0.0  # of training, over all processes of the run
         self.total_tokens = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -35,6 +35,12 @@ class Throughput(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop(pl_module, log=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total_seconds": self.total_seconds, "total_tokens": self.total_tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.total_seconds, self.total_tokens = state_dict["total_seconds"], state_dict["total_tokens"]
 
     def _start(self, task: Any) -> None:
         self._since, self._tokens = time.perf_counter(), int(task.tokens_trained)

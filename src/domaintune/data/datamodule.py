@@ -6,7 +6,6 @@
 Everything up to the splits needs no tokenizer: what is wrong with the data is told before any weights load.
 """
 
-import hashlib
 from functools import partial
 from typing import Any
 
@@ -19,10 +18,8 @@ from domaintune.config import DataConfig
 from domaintune.data.collating import Batch, Window, pack, pad
 from domaintune.data.packing import cut_windows
 from domaintune.data.sampling import EpochSampler, Rows, packed_batches, padded_batches
-from domaintune.data.splitting import Splits
+from domaintune.data.splitting import SIDES, Splits
 from domaintune.data.tokenizing import Tokens, tokenize
-
-SIDES = ("train", "val", "test")
 
 
 class WindowDataset(Dataset[list[Window]]):
@@ -41,6 +38,11 @@ class WindowDataset(Dataset[list[Window]]):
     def predicted_tokens(self) -> int:
         """Tokens that a full pass predicts: all but each document's first."""
         return int((self.lengths - 1).sum())
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens that are neither predicted nor the first of a document: none."""
+        return len(self.tokens.ids) - (len(self.tokens.starts) - 1) - self.predicted_tokens
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -142,13 +144,3 @@ def collate(rows: list[list[Window]], config: DataConfig, pad_token_id: int) -> 
 def pad_token_id(tokenizer: Any) -> int:
     """The padding token; where there is none (GPT-2), the end-of-text token: no label ever points at padding."""
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-
-def data_hash(splits: Splits) -> str:
-    """SHA-256 over the documents of all sides, in their order: the same text, split the same way, has the same hash."""
-    digest = hashlib.sha256()
-    for side in SIDES:
-        for document in getattr(splits, side):
-            text = document.text.encode()
-            digest.update(f"{side}:{len(text)}:".encode() + text)
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ from domaintune.data.embedded import embedded_corpus
 from domaintune.data.reading import Document, read_documents
 
 FRACTION_STEPS = 2**64
+SIDES = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
     Raises:
         UsageError: naming the file and place, or why the corpus can't be split.
     """
-    path = config.path or str(embedded_corpus(cache))
+    path = str(embedded_corpus(cache)) if config.path is None else config.path
     read = partial(read_documents, unit=config.unit, text_column=config.text_column)
     val = read(config.val_path, setting="data.val_path") if config.val_path else []
     test = read(config.test_path, setting="data.test_path") if config.test_path else []
@@ -99,3 +100,13 @@ def _too_small(places: list[float], trains: bool, val_fraction: float, test_frac
     if enough <= 0.9 and any(place >= enough + test_fraction for place in places):
         message += f". With data.val_fraction={enough:.2f} there is one on each side"
     return message + ". Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"
+
+
+def data_hash(splits: Splits) -> str:
+    """SHA-256 over the documents of all sides, in their order: the same text, split the same way, has the same hash."""
+    digest = hashlib.sha256()
+    for side in SIDES:
+        for document in getattr(splits, side):
+            text = document.text.encode()
+            digest.update(f"{side}:{len(text)}:".encode() + text)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Documents -> token ids, each document closed by one end-of-text token, with the bytes that each token stands for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from domaintune.data.reading import Document
 
-BATCH = 1000  # documents handed to the tokenizer at once; it works on them in parallel
+BATCH_CHARACTERS = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ def tokenize(documents: list[Document], tokenizer: Any) -> Tokens:
     """Encodes the documents with a fast tokenizer of transformers; special tokens in the text are plain text."""
     ids: list[npt.NDArray[np.int32]] = []
     counts: list[npt.NDArray[np.int32]] = []
-    for first in range(0, len(documents), BATCH):
-        texts = [document.text for document in documents[first : first + BATCH]]
+    for texts in _batches(documents):
         encoded = tokenizer(
             texts,
             add_special_tokens=False,
@@ -45,6 +45,20 @@ def tokenize(documents: list[Document], tokenizer: Any) -> Tokens:
             counts.append(_byte_counts(text, np.array(offsets, dtype=np.int64).reshape(-1, 2)[:, 1]))
     lengths = np.array([len(document) for document in ids], dtype=np.int64)
     return Tokens(_join(ids), _join(counts), np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _batches(documents: list[Document]) -> Iterator[list[str]]:
+    """Texts of about BATCH_CHARACTERS: what the tokenizer says of a text is many times its size."""
+    texts: list[str] = []
+    characters = 0
+    for document in documents:
+        texts.append(document.text)
+        characters += len(document.text)
+        if characters >= BATCH_CHARACTERS:
+            yield texts
+            texts, characters = [], 0
+    if texts:
+        yield texts
 
 
 def _join(arrays: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:

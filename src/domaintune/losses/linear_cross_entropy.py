@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 IGNORED = -100
 CHUNK_ELEMENTS = 4 << 20  # of a chunk's logits: 16 MB in fp32 stays near the processor, and keeps a GPU busy
+MIN_ROWS = 256  # with fewer, reading a large vocabulary's matrix costs more than multiplying with it
 
 
 def linear_cross_entropy_reference(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -72,7 +73,7 @@ def _loss_and_gradients(
     hidden_gradient = torch.empty_like(hidden) if gradients else torch.empty(0)
     # Summed over chunks in fp32: in bf16 the small terms of late chunks would be lost.
     weight_gradient = torch.zeros_like(weight, dtype=exact) if gradients else torch.empty(0)
-    rows = max(1, CHUNK_ELEMENTS // len(weight))
+    rows = max(MIN_ROWS, CHUNK_ELEMENTS // len(weight))
     with torch.autocast(hidden.device.type, enabled=False):
         narrow_weight = weight.to(dtype)
         for first in range(0, len(hidden), rows):

@@ -57,7 +57,7 @@ def load_causal_lm(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dty
         _set_dropout(shape, config)
         _fuse_activation(shape)
         if config.init == "random":
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 model = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=False)
         else:

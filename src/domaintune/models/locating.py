@@ -113,8 +113,10 @@ def _from_hub(name: str, needs_weights: bool) -> Checkpoint:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
+    wanted = WANTED if needs_weights else [pattern for pattern in WANTED if pattern != "*.safetensors"]
+
     def snapshot(**where: Any) -> Path:
-        return Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED, **where))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=UNWANTED, **where))
 
     tried = [f"no folder {name} here", f"not in the Hub's cache ({constants.HF_HUB_CACHE})"]
     try:
@@ -122,19 +124,24 @@ def _from_hub(name: str, needs_weights: bool) -> Checkpoint:
         return _checked(cached, needs_weights)
     except HFValidationError as error:
         raise UsageError(f"model.checkpoint={name}: neither a folder here nor a valid Hub id") from error
-    except (OSError, UsageError):  # nothing cached, or only a part of it
-        pass
+    except UsageError as error:
+        tried[1] = f"in the Hub's cache, but {str(error).split(': ', 1)[1]}"
+    except OSError:
+        pass  # nothing cached
     if constants.HF_HUB_OFFLINE:
         raise _not_found(name, [*tried, "the Hub was not asked: HF_HUB_OFFLINE is set"])
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT)
-        fetched = snapshot()
     except RepositoryNotFoundError as error:
         raise _not_found(name, [*tried, "the Hub has no model of this id, or it is private"]) from error
     except HfHubHTTPError as error:
         raise _not_found(name, [*tried, f"the Hub refused: {str(error).splitlines()[0]}"]) from error
     except Exception as error:  # whatever the network stack raises: no name server, no route, a time-out
         raise _not_found(name, [*tried, f"no answer from the Hub ({type(error).__name__})"]) from error
+    try:
+        fetched = snapshot()
+    except Exception as error:  # a gated model, a connection that broke, a full disk
+        raise _not_found(name, [*tried, f"fetching it from the Hub failed: {str(error).splitlines()[0]}"]) from error
     return _checked(Checkpoint(name, fetched, "the Hub"), needs_weights)
 
 
