@@ -108,6 +108,46 @@ def test_the_same_name_with_another_config_is_refused_with_the_difference(comman
     assert result_of(finished[0]) == before
 
 
+def test_other_data_under_the_same_name_is_refused(command, small, corpus, finished, tmp_path):
+    """The same path, another text: what counts is what the documents say."""
+    text = corpus.read_text()
+    try:
+        corpus.write_text(text + '{"text": "One document more, which nobody has seen."}\n')
+        refused = command("train.py", "name=finished", *small)
+    finally:
+        corpus.write_text(text)
+    assert refused.returncode == 2
+    assert "data (SHA-256)" in refused.stderr
+
+
+def test_a_run_that_never_began_does_not_keep_its_name(command, small):
+    rest = [argument for argument in small if not argument.startswith(("trainer=", "trainer.max_steps"))]
+    wrong = command("train.py", "name=again", *rest, "trainer=cpu", "trainer.strategy=nonsense")
+    assert wrong.returncode == 2, wrong.stderr
+    assert "the trainer group does not fit" in wrong.stderr
+    right = command("train.py", "name=again", *rest, "trainer=cpu", "trainer.max_steps=1")
+    assert right.returncode == 0, right.stderr
+    result = result_of(command.home / "logs" / "runs" / "again")
+    assert result["status"] == "finished"
+    assert "error" not in result
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(command, small):
+    rest = [argument for argument in small if not argument.startswith(("optim.lr", "trainer.max_steps"))]
+    settings = [
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "optim.lr=3",
+        "trainer.max_steps=400",
+    ]
+    done = command("train.py", "name=early", *rest, *settings, "trainer.val_check_interval=4")
+    assert done.returncode == 0, done.stderr
+    result = result_of(command.home / "logs" / "runs" / "early")
+    assert result["status"] == "finished"
+    assert result["steps"] < 100
+    assert result["metrics"]["after"]["val/loss"] <= result["metrics"]["last"]["val/loss"]
+
+
 def test_a_setting_that_cannot_move_the_numbers_may_differ(command, small, finished):
     again = command("train.py", "name=finished", *small, "trainer.log_every_n_steps=1")
     assert again.returncode == 0
@@ -224,3 +264,16 @@ def test_two_processes_train_as_one(command, small):
     # Ten steps of two micro-batches of eight rows see as many rows as twenty of one.
     assert second["tokens_trained"] == pytest.approx(first["tokens_trained"], rel=0.2)
     assert len(list((runs / "two" / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_the_embedded_model_learns_the_embedded_text_and_beats_random_weights(command):
+    """What `make train` promises: validation perplexity falls to three quarters or less."""
+    settings = ["trainer=cpu", "trainer.max_steps=60", "~callbacks.samples"]
+    runs = command.home / "logs" / "runs"
+    for name, init in (("tuned", "pretrained"), ("scratch", "random")):
+        done = command("train.py", f"name={name}", f"model.init={init}", *settings)
+        assert done.returncode == 0, done.stderr
+    tuned, scratch = (result_of(runs / name)["metrics"] for name in ("tuned", "scratch"))
+    assert tuned["after"]["val/perplexity"] <= 0.75 * tuned["before"]["val/perplexity"]
+    assert tuned["after"]["val/perplexity"] < 0.75 * scratch["after"]["val/perplexity"]
