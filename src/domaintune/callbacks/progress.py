@@ -68,7 +68,7 @@ class RunProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        done = f"validating: {batch_idx + 1:,} of {self.total_val_batches_current_dataloader:,} batches"
+        done = f"validating: {batch_idx + 1:,} of {int(sum(trainer.num_val_batches)):,} batches"
         if self.bar is not None:
             self.bar.update(self._task, figures=done)
         else:
