@@ -19,7 +19,7 @@ help:  ## list the targets
 setup: .venv/installed  ## make .venv and install
 
 train: setup  ## fine-tune the embedded GPT-2 on the embedded text
-	$(BIN)/python train.py
+	$(BIN)/python train.py trainer.max_steps=100
 
 test: setup  ## the tests, in minutes
 	$(BIN)/python -m pytest

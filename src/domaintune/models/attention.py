@@ -16,6 +16,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from domaintune.config import UsageError
 
 DOCUMENTS = "documents"
+# Longer rows are attended to a window at a time on a CPU. Forward and backward in bf16 on 2 cores, 12 heads of 64, some
+# 36 windows in 4096 tokens: rows of 512 take 89 ms masked and 99 ms one by one, rows of 1024 take 135 and 102.
+MASKED_UP_TO = 512
 TOLERANCE = 1e-3  # of the largest hidden state: far above rounding, far below what a leak does
 
 
@@ -30,7 +33,7 @@ def document_attention(
     cu_seqlens: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each window; costs the sum of their squared lengths on a CPU.
+    """Causal attention inside each window: under a mask, or in long rows on a CPU a window at a time.
 
     Args:
         query: (B, H, T, D).
@@ -48,7 +51,7 @@ def document_attention(
         )
         return output, None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and query.shape[2] > MASKED_UP_TO:
         return _each_document(query, key, value, cu_seqlens, settings), None
     mask = block_mask(cu_seqlens, query.shape[0], query.shape[2])
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings).transpose(1, 2), None
