@@ -24,7 +24,7 @@ def print_plan(config: Config, run: RunFolder, devices: int) -> None:
         "model": f"{source} {weights['checkpoint']} ({weights['found']}), "
         + f"{weights['parameters'] / 1e6:.1f}M parameters",
         "data": f"{config.data.path or 'embedded: the documentation of Python'}, "
-        + f"{data['duplicates_dropped']:,} exact duplicates left out",
+        + f"exact duplicates left out: {data['duplicates_dropped']:,}",
         **{side: _side(data[side]) for side in ("train", "val", "test")},
         "length": _length(config, data["batches"], devices),
         "optimizer": f"AdamW, lr {config.optim.lr:g}, {config.scheduler.name} after warm-up",

@@ -13,7 +13,7 @@ class Samples(L.Callback):
     """Continues the same prompts with the same seed at every validation and writes them to TensorBoard's Text tab.
 
     Args:
-        prompts: null takes the openings of the first validation documents.
+        prompts: null takes the openings of validation documents.
         number: how many openings.
         max_new_tokens, temperature, top_p, seed: see `domaintune.generation.Sampling`.
 
@@ -46,9 +46,12 @@ def _preformatted(prompt: str, continuation: str) -> str:
 
 
 def openings(data: Any, number: int) -> list[str]:
-    """The first tokens of the first validation documents, as text."""
+    """The first tokens of validation documents, as text: of `number` documents spread over the whole set."""
     tokens = data.datasets["val"].tokens
-    starts = tokens.starts[:-1][:number]
+    documents = len(tokens.starts) - 1
+    chosen = sorted({documents * (2 * place + 1) // (2 * number) for place in range(number)})
+    starts = [tokens.starts[document] for document in chosen]
+    # Without the end-of-text token of a document that is shorter.
     return [
         data.tokenizer.decode(tokens.ids[start : start + PROMPT_TOKENS], skip_special_tokens=True) for start in starts
     ]
