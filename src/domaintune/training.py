@@ -200,7 +200,8 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
     task = CausalLM(model, config.optim, config.scheduler)
     if config.data.batching == "packed":
         isolate_documents(model)
-        check_isolation(model, model_inputs(data.packed_example()))
+        if (example := data.packed_example()) is not None:
+            check_isolation(model, model_inputs(example))
     return data, task
 
 

@@ -76,6 +76,19 @@ def test_a_rank_without_windows_gets_a_batch_that_predicts_nothing(batching: str
     assert batch["bytes"] == 0
 
 
+def test_the_probed_row_holds_several_windows_of_whichever_side_has_some(tokenizer: Any) -> None:
+    only_test = Splits([], [], SPLITS.train, 0)
+    for splits in (SPLITS, only_test):
+        config = DataConfig(block_size=64, batch_size=4, batching="packed")
+        batch = TextDataModule(config, splits, tokenizer, seed=0).packed_example()
+        assert batch is not None
+        assert len(batch["cu_seqlens"]) > 3
+
+
+def test_there_is_nothing_to_probe_where_no_row_can_hold_two_windows(tokenizer: Any) -> None:
+    assert datamodule(tokenizer, block_size=3, batching="packed").packed_example() is None
+
+
 def test_the_data_hash_knows_texts_and_sides_but_no_paths() -> None:
     a, b = tiny.documents("a", "b")
     moved = [Splits([a], [b], [], 0), Splits([b], [a], [], 0), Splits([a, b], [], [], 0), Splits([a], [b, a], [], 0)]

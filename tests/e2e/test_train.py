@@ -122,7 +122,7 @@ def test_other_data_under_the_same_name_is_refused(command, small, corpus, finis
 
 def test_a_run_that_never_began_does_not_keep_its_name(command, small):
     rest = [argument for argument in small if not argument.startswith(("trainer=", "trainer.max_steps"))]
-    wrong = command("train.py", "name=again", *rest, "trainer=cpu", "trainer.strategy=nonsense")
+    wrong = command("train.py", "name=again", *rest, "trainer=cpu", "trainer.max_steps=1", "trainer.strategy=foo")
     assert wrong.returncode == 2, wrong.stderr
     assert "the trainer group does not fit" in wrong.stderr
     right = command("train.py", "name=again", *rest, "trainer=cpu", "trainer.max_steps=1")

@@ -21,6 +21,8 @@ from domaintune.data.sampling import EpochSampler, Rows, packed_batches, padded_
 from domaintune.data.splitting import SIDES, Splits
 from domaintune.data.tokenizing import Tokens, tokenize
 
+PROBED_WINDOWS = 4
+
 
 class WindowDataset(Dataset[list[Window]]):
     """The windows of one side's token array; an item is a row of them."""
@@ -115,12 +117,12 @@ class TextDataModule(L.LightningDataModule):
             return packed_batches(lengths, self.config.batch_size, seed, epoch, self.config.block_size)
         return padded_batches(lengths, self.config.batch_size, seed, epoch)
 
-    def packed_example(self) -> Batch:
-        """A row of the longest side with its documents, to probe a model with."""
+    def packed_example(self) -> Batch | None:
+        """A row of real windows to probe a model with; None where no row can hold two."""
         dataset = max(self.datasets.values(), key=len)
-        rows = self._batches(dataset.lengths[:64], seed=0, epoch=0)[0]
-        fullest = max(rows, key=len)
-        return collate([dataset[fullest]], self.config, pad_token_id(self.tokenizer))
+        row = np.argsort(dataset.lengths, kind="stable")[:PROBED_WINDOWS]
+        row = row[dataset.lengths[row].cumsum() <= self.config.block_size]
+        return collate([dataset[row.tolist()]], self.config, pad_token_id(self.tokenizer)) if len(row) > 1 else None
 
     def state_dict(self) -> dict[str, int]:
         """Where the training data stands; Lightning puts it into each checkpoint."""
