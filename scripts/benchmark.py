@@ -53,8 +53,12 @@ def rate(steps: Iterator[int], seconds: float) -> dict[str, float]:
     started, tokens = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < seconds:
         tokens += next(steps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"tokens_per_second": tokens / elapsed, "peak_memory_gb": peak / 1e9}
+    return {"tokens_per_second": tokens / elapsed, "peak_memory_gb": peak_memory_gb()}
+
+
+def peak_memory_gb() -> float:
+    """Of this process. The program's own function would bring Lightning into the classic loop's memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def classic(shape: dict[str, int], seconds: float) -> dict[str, float]:
@@ -98,7 +102,7 @@ def domaintune(shape: dict[str, int], seconds: float) -> dict[str, float]:
     from domaintune.arguments import default_config
     from domaintune.models.locating import ASSETS, Checkpoint
     from domaintune.preparing import Prepared
-    from domaintune.training import build, quiet_libraries, resolve_precision
+    from domaintune.training import build, make_trainer, quiet_libraries, resolve_precision
 
     class Stop(L.Callback):
         """Ends training when the time after the warm-up is over, and keeps the account."""
@@ -125,7 +129,7 @@ def domaintune(shape: dict[str, int], seconds: float) -> dict[str, float]:
             (Path(folder) / file.name).write_bytes(file.read_bytes())
         GPT2Config(**shape, bos_token_id=0, eos_token_id=0).save_pretrained(folder)
         stop = Stop()
-        trainer = L.Trainer(
+        trainer = make_trainer(
             accelerator="cpu",
             precision=precision,
             max_epochs=-1,
@@ -134,13 +138,11 @@ def domaintune(shape: dict[str, int], seconds: float) -> dict[str, float]:
             callbacks=[stop],
             logger=False,
             enable_checkpointing=False,
-            enable_model_summary=False,
             enable_progress_bar=False,
         )
         data, task = build(Prepared(config, documents(), Checkpoint("shape", Path(folder), "here")), trainer)
         trainer.fit(task, datamodule=data)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {**stop.result, "peak_memory_gb": peak / 1e9}
+    return {**stop.result, "peak_memory_gb": peak_memory_gb()}
 
 
 METHODS: dict[str, Callable[[dict[str, int], float], dict[str, float]]] = {

@@ -266,7 +266,7 @@ def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data
 
 
 def tokens_per_second(trainer: L.Trainer) -> float | None:
-    """Predicted tokens over the seconds spent training, in this process; None where the callback is switched off."""
+    """Predicted tokens over the seconds of training, of the whole run; None where the callback is switched off."""
     counts = [callback for callback in trainer.callbacks if isinstance(callback, Throughput)]
     return counts[0].total_tokens / counts[0].total_seconds if counts and counts[0].total_seconds else None
 

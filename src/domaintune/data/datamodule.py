@@ -61,7 +61,7 @@ class WindowDataset(Dataset[list[Window]]):
 
 
 class TextDataModule(L.LightningDataModule):
-    """Encodes, cuts into windows, pads.
+    """Encodes, cuts into windows, packs or pads.
 
     Args:
         config: the `data` group of the config.
