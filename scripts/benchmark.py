@@ -37,15 +37,6 @@ BLOCK_SIZE, BATCH_SIZE, LR = 512, 8, 5e-5
 WARM_UP_STEPS = 3
 
 
-def documents() -> Any:
-    """The embedded corpus, split as a run would."""
-    from domaintune.arguments import default_config
-    from domaintune.data.splitting import read_splits
-
-    config = default_config()
-    return read_splits(config.data, config.paths.cache)
-
-
 def rate(steps: Iterator[int], seconds: float) -> dict[str, float]:
     """Runs steps that yield their tokens until the time is over: tokens a second after the warm-up."""
     for _ in range(WARM_UP_STEPS):
@@ -66,15 +57,20 @@ def classic(shape: dict[str, int], seconds: float) -> dict[str, float]:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    from domaintune.arguments import default_config
+    from domaintune.data.splitting import read_splits
     from domaintune.data.tokenizing import tokenize
     from domaintune.models.loading import load_tokenizer
     from domaintune.models.locating import locate
 
     torch.manual_seed(0)
-    texts = tokenize(documents().train, load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False)))
+    config = default_config()
+    splits = read_splits(config.data, config.paths.cache)
+    tokenizer = load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False))
+    tokens = tokenize(splits.documents, tokenizer, "text", config.paths.cache)
     rows = [
-        torch.from_numpy(texts.ids[first:end][:BLOCK_SIZE]).long()
-        for first, end in zip(texts.starts, texts.starts[1:], strict=False)
+        torch.from_numpy(tokens.ids(first, min(end, first + BLOCK_SIZE))).long()
+        for first, end in zip(*(tokens.starts[splits.of("train") + after].tolist() for after in (0, 1)), strict=True)
     ]
     model = GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
@@ -140,7 +136,10 @@ def domaintune(shape: dict[str, int], seconds: float) -> dict[str, float]:
             enable_checkpointing=False,
             enable_progress_bar=False,
         )
-        data, task = build(Prepared(config, documents(), Checkpoint("shape", Path(folder), "here")), trainer)
+        data, task = build(
+            Prepared(config, read_splits(config.data, config.paths.cache), Checkpoint("shape", Path(folder), "here")),
+            trainer,
+        )
         trainer.fit(task, datamodule=data)
     return {**stop.result, "peak_memory_gb": peak_memory_gb()}
 

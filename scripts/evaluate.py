@@ -12,7 +12,9 @@ trainer.precision=auto  trainer.accelerator=auto
 """
 
 import sys
+from dataclasses import replace
 
+import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -20,8 +22,8 @@ from rich.table import Table
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import Config, UsageError, check
-from domaintune.data.reading import read_documents
-from domaintune.data.splitting import Splits, read_splits, unique
+from domaintune.data.documents import SIDES
+from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.exiting import told
 from domaintune.models.locating import locate
 from domaintune.preparing import Prepared, check_block_size
@@ -32,14 +34,11 @@ SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoi
 
 def documents(config: Config, split: str) -> Splits:
     """The documents to measure, as the test side."""
-    if split == "all" and config.data.path:
-        found = read_documents(config.data.path, config.data.unit, config.data.text_column)
-        return Splits([], [], unique(found), len(found) - len(unique(found)))
-    sides = read_splits(config.data, config.paths.cache)
-    chosen = [*sides.train, *sides.val, *sides.test] if split == "all" else getattr(sides, split)
-    if not chosen:
+    splits = read_splits(config.data, config.paths.cache)
+    chosen = splits.side != LEFT_OUT if split == "all" else splits.side == SIDES.index(split)
+    if not chosen.any():
         raise UsageError(f"split={split}: no document on this side")
-    return Splits([], [], chosen, sides.duplicates)
+    return replace(splits, side=np.where(chosen, TEST, LEFT_OUT).astype(np.int8))
 
 
 def prepare(settings: dict[str, str]) -> Prepared:
@@ -74,7 +73,7 @@ def main() -> None:
 
     metrics, tokens = evaluate(prepared)
     table = Table("", escape(prepared.checkpoint.name))
-    table.add_row("documents", f"{len(prepared.splits.test):,}")
+    table.add_row("documents", f"{len(prepared.splits.of('test')):,}")
     table.add_row("predicted tokens", f"{tokens:,}")
     for name, value in metrics.items():
         table.add_row(name.removeprefix("test/"), f"{value:.6g}")

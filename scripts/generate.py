@@ -7,12 +7,14 @@ run=NAME                a run by its name or folder; or
 model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
 prompt=TEXT             taken as it is, commas and equal signs included
 prompts=FILE            one prompt a line
+chat=true               a prompt is a message to answer, written as the model's chat template has it
 max_new_tokens=120  temperature=0.8  top_p=0.95  seed=0
 """
 
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from domaintune.arguments import default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError
@@ -31,6 +33,7 @@ class Arguments:
     model: ModelArguments = field(default_factory=ModelArguments)
     prompt: str | None = None
     prompts: str | None = None
+    chat: bool = False
     max_new_tokens: int = 120
     temperature: float = 0.8
     top_p: float = 0.95
@@ -62,6 +65,12 @@ def check_sampling(arguments: Arguments) -> None:
         raise UsageError(f"top_p={arguments.top_p:g}: must be above 0 and at most 1")
 
 
+def asked(tokenizer: Any, prompt: str) -> str:
+    """The prompt as a user's message that waits for its answer."""
+    message = {"role": "user", "content": prompt}
+    return str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+
+
 @told
 def main() -> None:
     arguments = Arguments()
@@ -81,13 +90,15 @@ def main() -> None:
     from domaintune.models.loading import load_causal_lm, load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint)
+    if arguments.chat and tokenizer.chat_template is None:
+        raise UsageError(f"chat=true: {checkpoint.name} has no chat template")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_causal_lm(checkpoint, config.model, torch.float32, seed=0).to(device)
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     for number, prompt in enumerate(prompts):
-        print("\n---\n" * (number > 0) + prompt, end="", flush=True)
-        continue_text(model, tokenizer, prompt, sampling, streamer)
+        print("\n---\n" * (number > 0) + prompt, end="\n\n" if arguments.chat else "", flush=True)
+        continue_text(model, tokenizer, asked(tokenizer, prompt) if arguments.chat else prompt, sampling, streamer)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,18 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
-    "config writing",
+    "config writing progress",
+    "caching",
     "data models losses optim metrics precision recording exiting sweeping",
     "preparing generation exporting reporting arguments",
     "tasks callbacks",
     "training",
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
-WAY_OF_THE_DATA = "embedded reading splitting tokenizing packing sampling collating datamodule".split()
+WAY_OF_THE_DATA = (
+    "embedded finding reading documents deduplicating splitting tokenizing "
+    "packing sampling collating windows accounting datamodule"
+).split()
 
 MODULES = {
     ".".join(file.relative_to(PACKAGE).with_suffix("").parts): file

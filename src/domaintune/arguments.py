@@ -53,7 +53,7 @@ def typed(settings: Any, given: Mapping[str, str | None]) -> None:
             continue
         try:
             setattr(group, name, _convert(value, kind))
-        except ValueError:
+        except (ValueError, KeyError):
             problems.append(f"{key}={value}: must be {_words(kind)}")
     if problems:
         raise UsageError(one_or_list("the arguments are wrong", problems))
@@ -65,12 +65,16 @@ def _convert(value: str | None, kind: Any) -> Any:
         if type(None) not in kinds:
             raise ValueError("null")
         return None
-    if str in kinds:
+    if str in kinds or Any in kinds:
         return value
+    if bool in kinds:
+        return {"true": True, "false": False}[value.lower()]
     return int(value) if int in kinds else float(value)
 
 
 def _words(kind: Any) -> str:
+    if kind is bool:
+        return "true or false"
     return "a whole number" if int in (typing.get_args(kind) or (kind,)) else "a number"
 
 

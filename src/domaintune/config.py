@@ -6,6 +6,7 @@ This module imports nothing heavy: a wrong setting is told before torch and Ligh
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+PATHS = ("path", "val_path", "test_path")  # of the data group
+ROLES = ("prompt", "completion", "messages")  # the columns of instruction data, unless data.columns renames them
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
 DEFAULT_LR = 5e-5  # what Hugging Face's Trainer takes too; suits checkpoints of 100M parameters and more
 
 
@@ -38,11 +42,16 @@ class TaskConfig:
 
 @dataclass
 class DataConfig:
-    path: str | None = None
-    val_path: str | None = None
-    test_path: str | None = None
+    format: str = "text"
+    path: Any = None
+    val_path: Any = None
+    test_path: Any = None
+    subset: str | None = None
     unit: str | None = None
     text_column: str = "text"
+    columns: dict[str, str] = field(default_factory=dict)
+    group_column: str | None = None
+    dedup: str = "exact"
     val_fraction: float = 0.1
     test_fraction: float = 0.05
     split_seed: int = 0
@@ -127,7 +136,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "task.monitor": ("val/loss", "val/perplexity", "val/bits_per_byte"),
     "task.mode": ("min", "max"),
     "data.unit": ("file", "paragraph", "line"),
-    "data.batching": ("packed", "padded"),
+    "data.format": ("text", "instructions"),
+    "data.dedup": ("exact", "near", "none"),
+    "data.batching": ("packed", "padded", "concatenated"),
     "scheduler.name": ("cosine", "linear", "constant"),
     "trainer.precision": ("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }
@@ -189,11 +200,17 @@ def check(composed: DictConfig) -> Config:
 def _make_absolute(config: Config) -> None:
     """Paths mean the same from wherever the run is looked at or gone on with."""
     data = config.data
-    for name in ("path", "val_path", "test_path"):
-        if (path := getattr(data, name)) is not None:
-            setattr(data, name, os.path.abspath(os.path.expanduser(path)))
+    for name in PATHS:
+        path = getattr(data, name)
+        setattr(data, name, [_absolute(each) for each in path] if isinstance(path, list) else path and _absolute(path))
     if os.path.isdir(folder := os.path.expanduser(config.model.checkpoint)):
         config.model.checkpoint = os.path.abspath(folder)
+
+
+def _absolute(path: str) -> str:
+    """As it is where it can only be the name of a data set on the Hub."""
+    expanded = os.path.expanduser(path)
+    return path if HUB_ID.fullmatch(path) and not os.path.lexists(expanded) else os.path.abspath(expanded)
 
 
 def one_or_list(what: str, problems: list[str]) -> str:
@@ -208,10 +225,13 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+FREE = ("callbacks", "logger", "model.measured_lr", "data.columns", "trainer.max_time")  # their keys are not ours
+
+
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         path = f"{prefix}{key}"
-        if isinstance(value, dict) and path not in ("callbacks", "logger", "model.measured_lr", "trainer.max_time"):
+        if isinstance(value, dict) and path not in FREE:
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
@@ -255,9 +275,21 @@ def _together(schema: Any) -> Iterator[str]:
     trainer, data, betas = schema.trainer, schema.data, schema.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"optim.betas={list(betas)}: must be two numbers, at least 0 and below 1"
-    for key in ("name", "data.path", "data.val_path", "data.test_path", "model.checkpoint"):
-        if OmegaConf.select(schema, key) == "":
+    for key in ("name", *(f"data.{path}" for path in PATHS), "model.checkpoint"):
+        if OmegaConf.select(schema, key) in ("", []):
             yield f"{key}= is empty"
+    for key in PATHS:
+        paths = data[key] if OmegaConf.is_list(data[key]) else [data[key]]
+        if not all(isinstance(path, str) or (path is None and len(paths) == 1) for path in paths):
+            yield f"data.{key}={data[key]}: must be a path or a list of paths"
+    if unknown := [role for role in data.columns if role not in ROLES]:
+        yield f"data.columns.{unknown[0]}: must be one of {', '.join(ROLES)}{nearest(unknown[0], list(ROLES))}"
+    if data.format == "text" and data.columns:
+        yield "data.columns goes with data=instructions; for plain text data.text_column names the column"
+    if data.format == "instructions" and data.batching == "concatenated":
+        yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
+    if data.format == "instructions" and data.path is None:
+        yield "data=instructions has no text of its own: set data.path"
     for key in ("limit_train_batches", "limit_val_batches"):
         if isinstance(trainer[key], float) and trainer[key] > 1:
             yield f"trainer.{key}={trainer[key]:g}: a share is at most 1.0; a whole number is batches"

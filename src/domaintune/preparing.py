@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from domaintune.config import Config, UsageError
-from domaintune.data.splitting import Splits, data_hash, read_splits
+from domaintune.data.splitting import Splits, check_sides, read_splits
 from domaintune.models.locating import Checkpoint, locate
 
 
@@ -16,9 +16,9 @@ class Prepared:
     checkpoint: Checkpoint
 
     def hashes(self) -> dict[str, str | None]:
-        """SHA-256 of the split text and of the weights; None for weights that are drawn at random."""
+        """SHA-256 of the split texts and of the weights; None for weights that are drawn at random."""
         pretrained = self.config.model.init == "pretrained"
-        return {"data": data_hash(self.splits), "weights": self.checkpoint.weights_hash() if pretrained else None}
+        return {"data": self.splits.sha256(), "weights": self.checkpoint.weights_hash() if pretrained else None}
 
 
 def prepare(config: Config) -> Prepared:
@@ -28,6 +28,7 @@ def prepare(config: Config) -> Prepared:
         UsageError: something that the config names is missing, damaged or does not fit.
     """
     splits = read_splits(config.data, config.paths.cache)
+    check_sides(splits, config.data)
     checkpoint = locate(config.model.checkpoint, needs_weights=config.model.init == "pretrained")
     check_block_size(config, checkpoint)
     return Prepared(config, splits, checkpoint)

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,10 +24,9 @@ def print_plan(config: Config, run: RunFolder, devices: int) -> None:
     rows = {
         "model": f"{source} {weights['checkpoint']} ({weights['found']}), "
         + f"{weights['parameters'] / 1e6:.1f}M parameters",
-        "data": f"{config.data.path or 'embedded: the documentation of Python'}, "
-        + f"exact duplicates left out: {data['duplicates_dropped']:,}",
+        "data": _data(config, data),
         **{side: _side(data[side]) for side in ("train", "val", "test")},
-        "length": _length(config, data["batches"], devices),
+        "length": _length(config, data["train"]["batches"], devices),
         "optimizer": f"AdamW, lr {config.optim.lr:g}, {config.scheduler.name} after warm-up",
         "precision": f"{precision['name']} on {precision['device']}: {precision['why']}",
         "folder": _shown(run),
@@ -57,10 +57,30 @@ def _length(config: Config, batches: int, devices: int) -> str:
     return rows + total + time_limit
 
 
-def _side(account: dict[str, int]) -> str:
+def _data(config: Config, data: dict[str, Any]) -> str:
+    """What was read, and everything that was left out."""
+    paths = config.data.path or "embedded: the documentation of Python"
+    said = f"{paths if isinstance(paths, str) else ', '.join(paths)}: {data['documents_read']:,} documents"
+    for what in ("duplicates", "near_duplicates"):
+        said += f", {what.replace('_', ' ')} left out: {data[f'{what}_left_out']:,}" * (
+            what == "duplicates" or config.data.dedup == "near"
+        )
+    if data["blank_left_out"]:
+        said += f", blank left out: {data['blank_left_out']:,} ({', '.join(data['blank_places'])}"
+        said += ", ...)" if data["blank_left_out"] > len(data["blank_places"]) else ")"
+    if config.data.batching == "concatenated":
+        said += "\nconcatenated: training sees across documents, validation does not"
+    return said
+
+
+def _side(account: dict[str, Any]) -> str:
+    """The side's tokens; all of them are predicted or named here."""
+    if not account["documents"]:
+        return "none"
     return (
-        f"{account['documents']:,} documents, {account['tokens']:,} tokens, {account['predicted_tokens']:,} of them "
-        f"predicted, in {account['windows']:,} windows"
+        f"{account['documents']:,} documents (longest {account['longest_document']:,} tokens), {account['tokens']:,} "
+        f"tokens = {account['predicted_tokens']:,} predicted + {account['context_tokens']:,} context; "
+        f"{account['windows']:,} windows, padding {account['padding']:.1%}"
     )
 
 

@@ -24,7 +24,6 @@ from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.throughput import Throughput
 from domaintune.config import Config, UsageError
 from domaintune.data.datamodule import TextDataModule
-from domaintune.data.splitting import SIDES
 from domaintune.exporting import export
 from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.loading import load_causal_lm, load_tokenizer
@@ -192,13 +191,13 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
     """The encoded data and the task around the loaded model."""
     config = prepared.config
     tokenizer = load_tokenizer(prepared.checkpoint)
-    data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed)
+    data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed, config.paths.cache)
     dtype = torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32
     model = load_causal_lm(prepared.checkpoint, config.model, dtype, config.seed)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UsageError(f"{prepared.checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
     task = CausalLM(model, config.optim, config.scheduler)
-    if config.data.batching == "packed":
+    if config.data.batching != "padded":
         isolate_documents(model)
         if (example := data.packed_example()) is not None:
             check_isolation(model, model_inputs(example))
@@ -207,16 +206,6 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
 
 def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextDataModule, task: CausalLM) -> None:
     """Records and prints what is about to happen, with the derived numbers."""
-    sides = {
-        side: {
-            "documents": len(getattr(prepared.splits, side)),
-            "tokens": len(data.datasets[side].tokens.ids),
-            "windows": len(data.datasets[side]),
-            "predicted_tokens": data.datasets[side].predicted_tokens,
-            "dropped_tokens": data.datasets[side].dropped_tokens,
-        }
-        for side in SIDES
-    }
     checkpoint = prepared.checkpoint
     run.update(
         weights={
@@ -225,11 +214,7 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
             "init": prepared.config.model.init,
             "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         },
-        data={
-            "duplicates_dropped": prepared.splits.duplicates,
-            "batches": len(data.train_dataloader()),
-            **sides,
-        },
+        data=data.account(),
     )
     if trainer.is_global_zero:
         print_plan(prepared.config, run, trainer.world_size)

@@ -3,7 +3,9 @@
 from typing import Any
 
 import lightning as L
+import numpy as np
 
+from domaintune.data.tokenizing import CONTEXT
 from domaintune.generation import Sampling, continue_text
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
@@ -46,12 +48,16 @@ def _preformatted(prompt: str, continuation: str) -> str:
 
 
 def openings(data: Any, number: int) -> list[str]:
-    """The first tokens of validation documents, as text: of `number` documents spread over the whole set."""
-    tokens = data.datasets["val"].tokens
-    documents = len(tokens.starts) - 1
-    chosen = sorted({documents * (2 * place + 1) // (2 * number) for place in range(number)})
-    starts = [tokens.starts[document] for document in chosen]
-    # Without the end-of-text token of a document that is shorter.
-    return [
-        data.tokenizer.decode(tokens.ids[start : start + PROMPT_TOKENS], skip_special_tokens=True) for start in starts
-    ]
+    """How validation documents begin, as text: of `number` documents spread over the whole set."""
+    val = data.datasets["val"]
+    chosen = sorted({len(val.documents) * (2 * place + 1) // (2 * number) for place in range(number)})
+    return [opening(data.tokenizer, data.tokens, int(val.firsts[place]), int(val.ends[place])) for place in chosen]
+
+
+def opening(tokenizer: Any, tokens: Any, first: int, end: int) -> str:
+    """What a document gives before its first answer; of plain text the first few tokens."""
+    counts = tokens.byte_counts(first, end)
+    context = int(np.argmax(counts != CONTEXT)) if tokens.has_context else 0
+    ids = tokens.ids(first, min(end, first + (context or PROMPT_TOKENS)))
+    # A chat's special tokens belong to the prompt; the end-of-text token of a short document doesn't.
+    return str(tokenizer.decode(ids, skip_special_tokens=not context))

@@ -26,16 +26,17 @@ class Batch(TypedDict):
 
 
 class Window(TypedDict):
-    """(T,) token ids, and the bytes of all but the first."""
+    """(T,) token ids, (T,) labels (the first is always IGNORED), and the bytes that the labelled ones stand for."""
 
     input_ids: torch.Tensor
+    labels: torch.Tensor
     bytes: int
 
 
 def pad(windows: list[Window], pad_token_id: int) -> Batch:
     """One window a row, padded on the right to the longest.
 
-    The first token of a window is not predicted. What is padding is known by length, never by `== pad_token_id`: for
+    What is padding is known by length, never by `== pad_token_id`: for
     GPT-2 that is the end-of-text token, which is trained. No attention mask: under a causal mask no token sees the
     padding to its right.
     """
@@ -70,7 +71,7 @@ def _fill(rows: list[list[Window]], width: int, pad_token_id: int) -> tuple[torc
             starts.append(number * width + place)
             end = place + len(window["input_ids"])
             input_ids[number, place:end] = window["input_ids"]
-            labels[number, place + 1 : end] = window["input_ids"][1:]
+            labels[number, place:end] = window["labels"]
             place = end
         if place < width:
             starts.append(number * width + place)

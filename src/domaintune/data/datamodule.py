@@ -1,63 +1,31 @@
 """The one LightningDataModule.
 
-    files --reading--> documents --splitting--> train | val | test --tokenizing--> token arrays
-          --packing--> windows --sampling--> rows of a batch --collating--> tensors --> the task's training_step
+    paths --finding--> files --reading--> rows --documents--> texts on the disk --splitting--> train | val | test
+          --tokenizing--> tokens on the disk --packing--> windows --sampling--> rows of a batch --collating--> tensors
+          --> the task's training_step
 
 Everything up to the splits needs no tokenizer: what is wrong with the data is told before any weights load.
 """
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from domaintune.config import DataConfig
-from domaintune.data.collating import Batch, Window, pack, pad
-from domaintune.data.packing import cut_windows
-from domaintune.data.sampling import EpochSampler, Rows, packed_batches, padded_batches
-from domaintune.data.splitting import SIDES, Splits
-from domaintune.data.tokenizing import Tokens, tokenize
+from domaintune.config import DataConfig, UsageError
+from domaintune.data.accounting import Account, account_of
+from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
+from domaintune.data.documents import SIDES
+from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padded_batches
+from domaintune.data.splitting import Splits
+from domaintune.data.tokenizing import PLAIN_TEMPLATE, tokenize
+from domaintune.data.windows import StreamDataset, WindowDataset
 
 PROBED_WINDOWS = 4
-
-
-class WindowDataset(Dataset[list[Window]]):
-    """The windows of one side's token array; an item is a row of them."""
-
-    def __init__(self, tokens: Tokens, block_size: int) -> None:
-        self.tokens = tokens
-        self.windows = cut_windows(tokens.starts, block_size)
-        self.bytes_before = np.concatenate([[0], np.cumsum(tokens.byte_counts, dtype=np.int64)])
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return self.windows[:, 1] - self.windows[:, 0]
-
-    @property
-    def predicted_tokens(self) -> int:
-        """Tokens that a full pass predicts: all but each document's first."""
-        return int((self.lengths - 1).sum())
-
-    @property
-    def dropped_tokens(self) -> int:
-        """Tokens that are neither predicted nor the first of a document: none."""
-        return len(self.tokens.ids) - (len(self.tokens.starts) - 1) - self.predicted_tokens
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, row: list[int]) -> list[Window]:
-        return [self.window(index) for index in row]
-
-    def window(self, index: int) -> Window:
-        first, end = self.windows[index]
-        return {
-            "input_ids": torch.from_numpy(self.tokens.ids[first:end].astype(np.int64)),
-            "bytes": int(self.bytes_before[end] - self.bytes_before[first + 1]),
-        }
 
 
 class TextDataModule(L.LightningDataModule):
@@ -66,17 +34,56 @@ class TextDataModule(L.LightningDataModule):
     Args:
         config: the `data` group of the config.
         splits: the documents, read and split.
-        tokenizer: a fast tokenizer with an end-of-text token.
+        tokenizer: a fast tokenizer with an end-of-text token. For chats one without a template gets a plain one.
         seed: of the order of the training batches.
+        cache: the folder of the token cache.
+
+    Raises:
+        UsageError: no token of the training or validation side has a label.
     """
 
-    def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int) -> None:
+    def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
         super().__init__()
-        self.config, self.tokenizer, self.seed = config, tokenizer, seed
-        self.datasets = {
-            side: WindowDataset(tokenize(getattr(splits, side), tokenizer), config.block_size) for side in SIDES
-        }
+        self.config, self.splits, self.tokenizer, self.seed = config, splits, tokenizer, seed
+        chats = config.format == "instructions" and splits.documents[0].startswith('{"messages"')
+        if chats and tokenizer.chat_template is None:
+            tokenizer.chat_template = PLAIN_TEMPLATE
+        self.tokens = tokenize(splits.documents, tokenizer, config.format, cache)
+        self.datasets = {side: self._dataset(side) for side in SIDES}
+        self._made: dict[str, tuple[int, Batches]] = {}
         self.resume_at = {"epoch": 0, "skip": 0}
+
+    def _batching(self, side: str) -> str:
+        """Concatenated is a way to train; what is validated on is always measured document by document."""
+        return "packed" if self.config.batching == "concatenated" and side != "train" else self.config.batching
+
+    def _dataset(self, side: str) -> WindowDataset:
+        dataset = StreamDataset if self._batching(side) == "concatenated" else WindowDataset
+        windows = dataset(self.tokens, self.splits.of(side), self.config.block_size)
+        if side != "test" and len(windows.documents) and not len(windows):
+            places = ", ".join(self.splits.documents.place(number) for number in windows.documents[:5].tolist())
+            raise UsageError(f"no token of the {side} side has a label: nothing can be learnt from {places}")
+        return windows
+
+    def accounts(self) -> dict[str, Account]:
+        """What becomes of every token of each side."""
+        return {side: account_of(self.datasets[side], self._batches(side, 0), self._width(side)) for side in SIDES}
+
+    def account(self) -> dict[str, Any]:
+        """What was read, what was left out and why, and what becomes of every token: for result.json."""
+        documents = self.splits.documents
+        return {
+            "documents_read": len(documents) + len(documents.blanks),
+            "blank_left_out": len(documents.blanks),
+            "blank_places": documents.blank_places(),
+            "duplicates_left_out": self.splits.duplicates,
+            "near_duplicates_left_out": self.splits.near_duplicates,
+            **{side: asdict(account) for side, account in self.accounts().items()},
+        }
+
+    def _width(self, side: str) -> int | None:
+        """Tokens of every row; None where it is that of the longest in the batch."""
+        return self.config.block_size if self._batching(side) == "packed" else None
 
     def train_dataloader(self) -> DataLoader[list[Window]]:
         loader = self._loader("train")
@@ -94,35 +101,40 @@ class TextDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, side: str) -> DataLoader[list[Window]]:
-        dataset = self.datasets[side]
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        training = side == "train"
         return DataLoader(
-            dataset,
+            self.datasets[side],
             # Where limit_val_batches takes a part, it is the same part in every epoch and for every seed.
             batch_sampler=EpochSampler(
-                partial(self._batches, dataset.lengths, self.seed if training else self.config.split_seed),
-                reshuffle=training,
-                rank=rank,
-                world_size=world_size,
+                partial(self._batches, side), reshuffle=side == "train", rank=rank, world_size=world_size
             ),
-            collate_fn=partial(collate, config=self.config, pad_token_id=pad_token_id(self.tokenizer)),
+            collate_fn=partial(collate, block_size=self._width(side), pad_token_id=pad_token_id(self.tokenizer)),
             num_workers=self.config.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # else each epoch draws from the global random state
         )
 
-    def _batches(self, lengths: np.ndarray, seed: int, epoch: int) -> list[Rows]:
-        if self.config.batching == "packed":
-            return packed_batches(lengths, self.config.batch_size, seed, epoch, self.config.block_size)
-        return padded_batches(lengths, self.config.batch_size, seed, epoch)
+    def _batches(self, side: str, epoch: int) -> Batches:
+        """An epoch's batches, made once: they are counted before they are used."""
+        made, batches = self._made.get(side, (None, None))
+        if batches is None or made != epoch:
+            lengths, size = self.datasets[side].lengths, self.config.batch_size
+            seed = self.seed if side == "train" else self.config.split_seed
+            if self._batching(side) == "packed":
+                batches = packed_batches(lengths, size, seed, epoch, self.config.block_size)
+            else:
+                batches = padded_batches(lengths, size, seed, epoch)
+            self._made[side] = (epoch, batches)
+        return batches
 
     def packed_example(self) -> Batch | None:
         """A row of real windows to probe a model with; None where no row can hold two."""
-        dataset = max(self.datasets.values(), key=len)
+        dataset = max((self.datasets[side] for side in SIDES if self._width(side)), key=len)
         row = np.argsort(dataset.lengths, kind="stable")[:PROBED_WINDOWS]
         row = row[dataset.lengths[row].cumsum() <= self.config.block_size]
-        return collate([dataset[row.tolist()]], self.config, pad_token_id(self.tokenizer)) if len(row) > 1 else None
+        if len(row) < 2:
+            return None
+        return collate([dataset[row.tolist()]], self.config.block_size, pad_token_id(self.tokenizer))
 
     def state_dict(self) -> dict[str, int]:
         """Where the training data stands; Lightning puts it into each checkpoint."""
@@ -135,11 +147,15 @@ class TextDataModule(L.LightningDataModule):
         self.resume_at = dict(state_dict)
 
 
-def collate(rows: list[list[Window]], config: DataConfig, pad_token_id: int) -> Batch:
-    """A batch of rows; a rank that ran out of them gets one that predicts nothing, so that no other waits for it."""
-    rows = rows or [[{"input_ids": torch.tensor([pad_token_id]), "bytes": 0}]]
-    if config.batching == "packed":
-        return pack(rows, config.block_size, pad_token_id)
+def collate(rows: list[list[Window]], block_size: int | None, pad_token_id: int) -> Batch:
+    """A batch of rows, packed into blocks, or padded where `block_size` is None.
+
+    A rank that ran out of rows gets one that predicts nothing, so that no other waits for it.
+    """
+    nothing: Window = {"input_ids": torch.tensor([pad_token_id]), "labels": torch.tensor([IGNORED]), "bytes": 0}
+    rows = rows or [[nothing]]
+    if block_size is not None:
+        return pack(rows, block_size, pad_token_id)
     return pad([window for row in rows for window in row], pad_token_id)
 
 

@@ -1,141 +1,316 @@
-"""Files -> documents. The first hop of the data's way: nothing here knows of tokens."""
+"""Files -> rows: one text each, where it came from, and the group it belongs to. Nothing here knows of tokens.
 
-import glob
+Everything is read as a stream: a file of many gigabytes takes no more memory than its longest row.
+"""
+
+import codecs
+import csv
+import gzip
+import io
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO, Any, NamedTuple
 
-from domaintune.config import UsageError
+from domaintune.config import ROLES, DataConfig, UsageError
+from domaintune.data.finding import TEXTS, Source, is_one_text
 
-SUFFIXES = (".txt", ".md", ".jsonl")
+
+class Row(NamedTuple):
+    """One document.
+
+    Attributes:
+        place: in its source, from 1: the line a text begins at, the line of a .jsonl row, the number of another row.
+        text: plain text; for instructions a JSON object of `prompt` and `completion` or of `messages`.
+            None where there is nothing to learn: null, blank, or without any completion.
+        group: what `data.group_column` holds.
+    """
+
+    place: int
+    text: str | None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
-class Document:
-    """One text and where it came from: `source` is a file, with a paragraph, line or row after a colon."""
+class Fields:
+    """Which parts of the files are wanted; everything here is part of a cache's key."""
 
-    text: str
-    source: str
+    format: str
+    unit: str
+    text_column: str
+    columns: tuple[tuple[str, str], ...]
+    group_column: str | None
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "Fields":
+        unit = config.unit or ("paragraph" if is_one_text(config.path) else "file")
+        columns = tuple((role, config.columns.get(role, role)) for role in ROLES)
+        return cls(config.format, unit, config.text_column, columns, config.group_column)
+
+    def names(self) -> list[str]:
+        """The columns that rows may have, `group_column` not among them."""
+        return [self.text_column] if self.format == "text" else [name for _, name in self.columns]
 
 
-def read_documents(
-    path: str, unit: str | None = None, text_column: str = "text", setting: str = "data.path"
-) -> list[Document]:
-    """All documents of a file, a folder (searched through) or a glob, in the order of their names.
-
-    Args:
-        path: what to read; `~` is the home folder.
-        unit: what is one document of a text file: `file`, `paragraph` (between blank lines) or `line`;
-            None: `paragraph` if `path` is a single .txt file (one book), else `file`.
-        text_column: the field of a .jsonl row that holds the text.
-        setting: what the path was given as, for messages.
+def read(source: Source, fields: Fields) -> Iterator[Row]:
+    """The rows of a source, in their order.
 
     Raises:
-        UsageError: the path is missing, nothing in it can be used, or a file is damaged; names file and place.
+        UsageError: the source is damaged or not what its suffix says; names file and place.
     """
-    try:
-        files = find_files(path)
-    except UsageError as error:
-        raise UsageError(f"{setting}={path}: {error}") from error
-    if unit is None:
-        one_book = Path(path).expanduser().is_file() and files[0].suffix.lower() == ".txt"
-        unit = "paragraph" if one_book else "file"
-    documents = [document for file in files for document in _read(file, unit, text_column)]
-    kept = [document for document in documents if document.text.strip()]
-    if not kept:
-        raise UsageError(f"{setting}={path}: {_count(len(files), 'file')} read, and no text in any of them")
-    return kept
-
-
-def find_files(path: str) -> list[Path]:
-    """The usable files behind a path, sorted by name. Raises UsageError where there are none."""
-    place = Path(path).expanduser()
-    if place.is_file():
-        if place.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"can't read a {place.suffix or 'file without an ending'}; {_usable()}")
-        return [place]
-    if place.is_dir():
-        found = [file for file in sorted(place.rglob("*")) if file.is_file() and file.suffix.lower() in SUFFIXES]
-        if not found:
-            raise UsageError(f"the folder holds no usable file; {_usable()}")
-        return found
-    matches = [Path(match) for match in sorted(glob.glob(str(place), recursive=True))]
-    found = [match for match in matches if match.is_file() and match.suffix.lower() in SUFFIXES]
-    if matches and not found:
-        raise UsageError(f"nothing that it matches is usable; {_usable()}")
-    if not found:
-        raise UsageError(f"no such file or folder (from {Path.cwd()})")
-    return found
-
-
-def _usable() -> str:
-    return f"usable are {', '.join(SUFFIXES)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _read(file: Path, unit: str, text_column: str) -> Iterator[Document]:
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file}: can't be read ({error.strerror})") from error
-    text = _decode(raw, file)
-    if file.suffix.lower() == ".jsonl":
-        yield from _rows(text, file, text_column)
-    elif unit == "file":
-        yield Document(text.strip("\n"), str(file))
-    else:
-        yield from _pieces(text, file, unit)
-
-
-def _decode(raw: bytes, file: Path) -> str:
-    """UTF-8 with or without a byte order mark; line ends become \\n."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{file}: not UTF-8 at byte {error.start} (0x{raw[error.start]:02x}); "
-            f"convert it, for example with iconv -f WINDOWS-1252 -t UTF-8"
-        ) from error
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _pieces(text: str, file: Path, unit: str) -> Iterator[Document]:
-    """Paragraphs (runs of lines that are not blank) or lines, named by the line they start at."""
-    piece: list[str] = []
-    for number, line in enumerate([*text.split("\n"), ""], start=1):
-        if line.strip():
-            piece.append(line)
-        if piece and (unit == "line" or not line.strip()):
-            yield Document("\n".join(piece), f"{file}:{number - len(piece) + (unit == 'line')}")
-            piece = []
-
-
-def _rows(text: str, file: Path, text_column: str) -> Iterator[Document]:
-    # Not splitlines(): JSON strings may hold U+2028 and its like, which are no line ends here.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    if source.kind in TEXTS:
+        if fields.format != "text" or fields.group_column:
+            what = "instructions are" if fields.format != "text" else "data.group_column is"
+            raise UsageError(f"{source.name}: {what} read from rows with columns, which a text file does not have")
+        yield from _texts(source, fields.unit)
+        return
+    for place, row in _ROWS[source.kind](source, fields):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{file}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
-        value = row.get(text_column) if isinstance(row, dict) else None
-        if not isinstance(value, str):
-            raise UsageError(f"{file}, line {number}: {_why_no_text(row, text_column)}")
-        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise UsageError(
-                f"{file}, line {number}: field {text_column!r} holds half a surrogate pair, which is no text"
-            )
-        yield Document(value, f"{file}:{number}")
+            yield Row(place, _text(row, fields), _group(row, fields))
+        except ValueError as error:
+            raise UsageError(f"{_at(source, place)}: {error}") from None
 
 
-def _why_no_text(row: object, text_column: str) -> str:
+def _at(source: Source, place: int) -> str:
+    return f"{source.name}, {'line' if source.kind in ('.jsonl', '.csv', '.tsv', *TEXTS) else 'row'} {place}"
+
+
+# Text files.
+
+
+def _texts(source: Source, unit: str) -> Iterator[Row]:
+    """The whole file, its paragraphs (runs of lines that are not blank) or its lines, placed by the line they start."""
+    with _opened(source) as lines:
+        if unit == "file":
+            pieces = iter([(1, lines.read())])
+        else:
+            pieces = _paragraphs(lines) if unit == "paragraph" else ((n, line) for n, line in enumerate(lines, start=1))
+        for place, text in pieces:
+            if "\0" in text:
+                place += text[: text.index("\0")].count("\n")
+                raise UsageError(f"{source.name}, line {place}: a NUL character; this is no text file")
+            yield Row(place, _not_blank(text.strip("\n")))
+
+
+def _paragraphs(lines: IO[str]) -> Iterator[tuple[int, str]]:
+    piece: list[str] = []
+    number = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.isspace():
+            piece.append(line)
+        elif piece:
+            yield number - len(piece), "".join(piece)
+            piece = []
+    if piece:
+        yield number + 1 - len(piece), "".join(piece)
+
+
+@contextmanager
+def _opened(source: Source, newline: str | None = None) -> Iterator[IO[str]]:
+    """A stream of text: UTF-8 with or without a byte order mark, unpacked where it is gzipped."""
+    try:
+        with _binary(source) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline=newline) as stream:
+            yield stream
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source.name}: {_not_utf8(source)}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UsageError(f"{source.name}: not a whole gzip file ({error})") from error
+    except OSError as error:
+        raise UsageError(f"{source.name}: can't be read ({error.strerror or error})") from error
+
+
+def _binary(source: Source) -> Any:
+    return gzip.open(source.name, "rb") if source.gzipped else open(source.name, "rb")
+
+
+def _not_utf8(source: Source) -> str:
+    """Where the first byte that is not UTF-8 stands: a stream's own error counts from the beginning of a buffer."""
+    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    with _binary(source) as raw:
+        while True:
+            chunk = raw.read(1 << 20)
+            kept = len(decoder.getstate()[0])  # of a character that the last chunk cut
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                byte, place = error.object[error.start], done - kept + error.start
+                encoding = "UTF-16" if place == 0 and byte in (0xFE, 0xFF) else "WINDOWS-1252"
+                return f"not UTF-8 at byte {place} (0x{byte:02x}); convert it, for example with iconv -f {encoding}"
+            done += len(chunk)
+
+
+# Tables: {column: value} of each row, with its place.
+
+
+def _json_lines(source: Source, _: Fields) -> Iterator[tuple[int, Any]]:
+    with _opened(source) as lines:
+        yield from _parsed_lines(source, lines)
+
+
+def _parsed_lines(source: Source, lines: IO[str]) -> Iterator[tuple[int, Any]]:
+    # Not splitlines(): JSON strings may hold U+2028 and its like, which are no line ends here.
+    for number, line in enumerate(lines, start=1):
+        if not line.isspace():
+            yield number, _parse(source, line, f", line {number}")
+
+
+def _parse(source: Source, text: str, place: str = "") -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = place or f", line {error.lineno}"
+        raise UsageError(f"{source.name}{where}: not JSON ({error.msg} at column {error.colno})") from error
+    except RecursionError:
+        raise UsageError(f"{source.name}{place}: JSON nested too deeply to be rows") from None
+
+
+def _json(source: Source, _: Fields) -> Iterator[tuple[int, Any]]:
+    """A list of objects, or one object a line as in .jsonl; a list is held in memory as a whole."""
+    with _opened(source) as stream:
+        first = next((line for line in stream if not line.isspace()), "")
+        stream.seek(0)
+        if first.lstrip().startswith("{") and first.rstrip().endswith("}"):
+            yield from _parsed_lines(source, stream)
+            return
+        rows = _parse(source, stream.read()) if first else []
+    if not isinstance(rows, list):
+        raise UsageError(f"{source.name}: one {type(rows).__name__}; rows are a list of objects, or one object a line")
+    yield from enumerate(rows, start=1)
+
+
+def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
+    """Rows with a header, quoted as spreadsheets do; a text may hold line ends."""
+    csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 128 kB
+    with _opened(source, newline="") as stream:
+        reader = csv.reader(_without_nul(source, stream), delimiter="\t" if source.kind == ".tsv" else ",", strict=True)
+        line = 0
+        try:
+            header = next(reader, [])
+            line = reader.line_num
+            wanted = [*fields.names(), fields.group_column]
+            if twice := [name for name in header if header.count(name) > 1 and name in wanted]:
+                raise UsageError(f"{source.name}, line 1: two columns are called {twice[0]!r}")
+            for row in reader:
+                begins, line = line + 1, reader.line_num
+                if row and len(row) != len(header):
+                    raise UsageError(
+                        f"{source.name}, line {begins}: {len(row)} fields, and the header has {len(header)}; "
+                        f"a text that holds the separator or a line end must stand in quotes"
+                    )
+                if row:
+                    yield begins, dict(zip(header, row, strict=True))
+        except csv.Error as error:
+            raise UsageError(f"{source.name}, line {line + 1}: broken quotes ({error})") from error
+
+
+def _without_nul(source: Source, lines: IO[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise UsageError(f"{source.name}, line {number}: a NUL character; this is no text file")
+        yield line
+
+
+def _parquet(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(source.name, pre_buffer=False) as file:
+            columns = [name for name in file.schema_arrow.names if name in (*fields.names(), fields.group_column)]
+            if not columns:
+                raise UsageError(f"{source.name}: {_no_column(fields, file.schema_arrow.names)}")
+            batches = file.iter_batches(batch_size=1000, columns=columns)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from enumerate(rows, start=1)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source.name}: not a whole parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _dataset(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
+    columns = [name for name in source.dataset.column_names if name in (*fields.names(), fields.group_column)]
+    if not columns:
+        raise UsageError(f"{source.name}: {_no_column(fields, source.dataset.column_names)}")
+    rows = (row for batch in source.dataset.select_columns(columns).iter(1000) for row in _by_row(batch))
+    yield from enumerate(rows, start=1)
+
+
+def _by_row(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+
+
+_ROWS = {
+    ".jsonl": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    "dataset": _dataset,
+}
+
+
+# What is wanted of a row. A ValueError says why it can't be had.
+
+
+def _text(row: Any, fields: Fields) -> str | None:
     if not isinstance(row, dict):
-        return f"a row must be an object like {{{json.dumps(text_column)}: ...}}, not {type(row).__name__}"
-    if text_column not in row:
-        return f"no field {text_column!r}; it has {', '.join(map(repr, row)) or 'none'}; set data.text_column"
-    return f"field {text_column!r} must be a string, not {type(row[text_column]).__name__}"
+        raise ValueError(f"a row must be an object like {{{json.dumps(fields.names()[0])}: ...}}, not {_type(row)}")
+    if fields.format == "text":
+        return _not_blank(_string(row, fields.text_column, _no_column(fields, row)))
+    return _instruction(row, fields)
+
+
+def _instruction(row: dict[str, Any], fields: Fields) -> str | None:
+    """A canonical JSON object, so that the same row has the same hash from whatever file it comes."""
+    prompt, completion, messages = (name for _, name in fields.columns)
+    if row.get(messages) is not None:
+        chat = row[messages]
+        if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
+            raise ValueError(f"field {messages!r} must be a list of objects with role and content")
+        turns = [{key: _string(turn, key, f"a message has no {key!r}") for key in ("role", "content")} for turn in chat]
+        answers = [turn for turn in turns if turn["role"] == "assistant" and _not_blank(turn["content"])]
+        return json.dumps({"messages": turns}, ensure_ascii=False) if answers else None
+    missing = _no_column(fields, row)
+    pair = {"prompt": _string(row, prompt, missing) or "", "completion": _string(row, completion, missing)}
+    return json.dumps(pair, ensure_ascii=False) if _not_blank(pair["completion"]) else None
+
+
+def _group(row: Mapping[str, Any], fields: Fields) -> str | None:
+    if fields.group_column is None:
+        return None
+    if row.get(fields.group_column) is None:
+        raise ValueError(f"nothing in {fields.group_column!r}, which data.group_column names; {_has(row)}")
+    return str(row[fields.group_column])
+
+
+def _string(row: Mapping[str, Any], name: str, missing: str) -> str | None:
+    if name not in row:
+        raise ValueError(missing)
+    value = row[name]
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"field {name!r} must be a string, not {_type(value)}")
+    if value is not None and "\0" in value:
+        raise ValueError(f"field {name!r} holds a NUL character")
+    if value is not None and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"field {name!r} holds half a surrogate pair, which is no text")
+    return value
+
+
+def _not_blank(text: str | None) -> str | None:
+    return None if not text or text.isspace() else text
+
+
+def _no_column(fields: Fields, row: Any) -> str:
+    if fields.format == "text":
+        return f"no field {fields.text_column!r}; {_has(row)}; set data.text_column"
+    prompt, completion, messages = (name for _, name in fields.columns)
+    return f"neither {messages!r} nor both {prompt!r} and {completion!r}; {_has(row)}; set data.columns"
+
+
+def _has(row: Any) -> str:
+    return f"it has {', '.join(map(repr, row)) or 'none'}"
+
+
+def _type(value: object) -> str:
+    return "null" if value is None else type(value).__name__

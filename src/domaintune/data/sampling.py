@@ -1,6 +1,7 @@
 """Which windows form a batch, and in which order: a pure function of lengths, seed and epoch."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,29 +14,56 @@ POOL = 64  # batches whose windows are sorted by length together: little padding
 Rows = list[list[int]]  # of a batch: each row is the windows in it, by their index
 
 
-def padded_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[Rows]:
+@dataclass(frozen=True)
+class Batches:
+    """The batches of an epoch, as arrays: lists of a large corpus would take more memory than its tokens.
+
+    Attributes:
+        windows: (W,) all windows, row after row.
+        rows: (R + 1,) where rows begin in `windows`.
+        order: (R,) rows, batch after batch.
+        starts: (B + 1,) where batches begin in `order`.
+    """
+
+    windows: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, number: int) -> Rows:
+        chosen = self.order[self.starts[number] : self.starts[number + 1]]
+        return [self.windows[self.rows[row] : self.rows[row + 1]].tolist() for row in chosen]
+
+
+def padded_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> Batches:
     """One window a row. Shuffles, sorts by length inside pools of 64 batches, cuts into batches and shuffles these.
 
     Returns:
         every index exactly once; all batches have `batch_size` rows but one, which may have fewer.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
+    windows = random.permutation(len(lengths))
     pool = POOL * batch_size
-    pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-    order = np.concatenate([order[:0], *(part[np.argsort(lengths[part], kind="stable")] for part in pools)])
-    batches = [order[i : i + batch_size, None].tolist() for i in range(0, len(order), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    for first in range(0, len(windows), pool):
+        part = windows[first : first + pool]
+        windows[first : first + pool] = part[np.argsort(lengths[part], kind="stable")]
+    firsts = random.permutation(np.arange(0, len(windows), batch_size))
+    sizes = np.minimum(batch_size, len(windows) - firsts)
+    order = np.repeat(firsts - np.cumsum(sizes) + sizes, sizes) + np.arange(len(windows))
+    return Batches(windows, np.arange(len(windows) + 1), order, np.concatenate([[0], np.cumsum(sizes)]))
 
 
-def packed_batches(
-    lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int, block_size: int
-) -> list[Rows]:
+def packed_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int, block_size: int) -> Batches:
     """As many windows a row as fit into a block. Every index exactly once, blocks in random order."""
     random = np.random.default_rng([seed, epoch])
-    blocks = best_fit(lengths, block_size, random)
-    order = random.permutation(len(blocks)).tolist()
-    return [[blocks[i] for i in order[first : first + batch_size]] for first in range(0, len(order), batch_size)]
+    block_of = best_fit(lengths, block_size, random)
+    rows = np.concatenate([[0], np.cumsum(np.bincount(block_of))])
+    order = random.permutation(len(rows) - 1)
+    starts = np.append(np.arange(0, len(order), batch_size), len(order))
+    return Batches(np.argsort(block_of, kind="stable"), rows, order, starts)
 
 
 class EpochSampler(Sampler[Rows]):
@@ -50,11 +78,10 @@ class EpochSampler(Sampler[Rows]):
     """
 
     def __init__(
-        self, batches: Callable[[int], list[Rows]], reshuffle: bool = True, rank: int = 0, world_size: int = 1
+        self, batches: Callable[[int], Batches], reshuffle: bool = True, rank: int = 0, world_size: int = 1
     ) -> None:
         self.batches, self.reshuffle = batches, reshuffle
         self.rank, self.world_size = rank, world_size
-        self.number = len(batches(0))
         self.epoch = self.skip = 0
         self.sampler = self  # Lightning looks for set_epoch at `batch_sampler.sampler`
 
@@ -63,11 +90,11 @@ class EpochSampler(Sampler[Rows]):
             self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.number // self.world_size)
+        return -(-len(self.batches(self.epoch)) // self.world_size)
 
     def __iter__(self) -> Iterator[Rows]:
         batches = self.batches(self.epoch)
         skip, self.skip = self.skip, 0
-        for number in range(skip, len(self)):
+        for number in range(skip, -(-len(batches) // self.world_size)):
             place = number * self.world_size + self.rank
             yield batches[place] if place < len(batches) else []

@@ -3,110 +3,138 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from domaintune.caching import cached
 from domaintune.config import DataConfig, UsageError
-from domaintune.data.embedded import embedded_corpus
-from domaintune.data.reading import Document, read_documents
+from domaintune.data import deduplicating
+from domaintune.data.documents import SIDES, Documents, read_documents
+from domaintune.data.finding import find_sources
+from domaintune.data.reading import Fields
 
-FRACTION_STEPS = 2**64
-SIDES = ("train", "val", "test")
+TRAIN, VAL, TEST = range(3)  # places in SIDES
+LEFT_OUT = -1
+FIRST = np.array([VAL, TEST, TRAIN])  # of copies on several sides, the one that is kept
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three sides. `duplicates` counts the exact copies that were left out."""
+    """The documents, and the side that each is on.
 
-    train: list[Document]
-    val: list[Document]
-    test: list[Document]
-    duplicates: int
+    Attributes:
+        side: (D,) places in SIDES; -1 for what was left out.
+        duplicates, near_duplicates: how many were left out as such.
+    """
+
+    documents: Documents
+    side: npt.NDArray[np.int8]
+    duplicates: int = 0
+    near_duplicates: int = 0
+
+    def of(self, name: str) -> npt.NDArray[np.int64]:
+        """The numbers of one side's documents, in the order of reading."""
+        return np.flatnonzero(self.side == SIDES.index(name))
+
+    def sha256(self) -> str:
+        """The same texts on the same sides in the same order have the same hash, whatever files they come from."""
+        digest, hashes = hashlib.sha256(), self.documents.hashes
+        for name in SIDES:
+            chosen = hashes[self.of(name)]
+            digest.update(f"{name}:{len(chosen)}:".encode() + chosen.tobytes())
+        return digest.hexdigest()
 
 
 def read_splits(config: DataConfig, cache: str) -> Splits:
     """Reads what the `data` group names (without a path: the embedded corpus) and splits it.
 
-    Documents of `val_path` and `test_path` take the place of that part of `path`; a copy of one of them in `path` is
-    left out. Imports nothing heavy.
+    Documents of `val_path` and `test_path` take the place of that part of `path`. Of copies one is kept: on the
+    validation side before the test side before the training side, so what is learnt from is never what is measured
+    on. Imports nothing heavy.
 
     Raises:
-        UsageError: naming the file and place, or why the corpus can't be split.
+        UsageError: naming the file and place.
     """
-    path = str(embedded_corpus(cache)) if config.path is None else config.path
-    read = partial(read_documents, unit=config.unit, text_column=config.text_column)
-    val = read(config.val_path, setting="data.val_path") if config.val_path else []
-    test = read(config.test_path, setting="data.test_path") if config.test_path else []
-    found = read(path)
-    # The first of each text is kept: in val before test, and in both before what `path` has.
-    given_val = unique(val)
-    given_test = unique([*given_val, *test])[len(given_val) :]
-    left = unique([*given_val, *given_test, *found])[len(given_val) + len(given_test) :]
-    if not left:
-        raise UsageError(f"data.path={path}: every document is in data.val_path or data.test_path too")
-    splits = split(
-        left,
-        0.0 if config.val_path else config.val_fraction,
-        0.0 if config.test_path else config.test_fraction,
-        config.split_seed,
-    )
-    kept = len(given_val) + len(given_test) + len(left)
-    return Splits(
-        splits.train,
-        given_val or splits.val,
-        given_test or splits.test,
-        len(val) + len(test) + len(found) - kept,
-    )
+    documents = read_documents(find_sources(config, cache), Fields.of(config), cache)
+    side = sides(documents, config)
+    duplicates = near = 0
+    if config.dedup != "none":
+        copies = copied(documents.hashes, side)
+        side[copies], duplicates = LEFT_OUT, int(copies.sum())
+    if config.dedup == "near":
+        similar = _near_duplicates(documents, side, cache)
+        side[similar], near = LEFT_OUT, int(similar.sum())
+    return Splits(documents, side, duplicates, near)
 
 
-def unique(documents: list[Document]) -> list[Document]:
-    """The first of each text, in order."""
-    kept: dict[str, Document] = {}
-    for document in documents:
-        kept.setdefault(document.text, document)
-    return list(kept.values())
+def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
+    """(D,) the side of each document: that of its source, else by its place in [0, 1).
 
-
-def position(text: str, seed: int) -> float:
-    """Where a text falls in [0, 1): a function of the text and the seed alone."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, salt=seed.to_bytes(16, "big", signed=True))
-    return int.from_bytes(digest.digest(), "big") / FRACTION_STEPS
-
-
-def split(documents: list[Document], val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Puts the texts at [0, val) into val, those at [val, val + test) into test, the rest into train.
-
-    Copies of a text that came before are left out, since one in train and one in val would flatter the result.
-
-    Raises:
-        UsageError: train or val would be empty.
+    Texts (or groups) at [0, val_fraction) are val, those at [val_fraction, val_fraction + test_fraction) test, the
+    rest train. A fraction counts for nothing where documents of that side were given.
     """
-    kept = unique(documents)
-    places = [position(document.text, seed) for document in kept]
-    end = val_fraction + test_fraction
-    val = [document for document, place in zip(kept, places, strict=True) if place < val_fraction]
-    test = [document for document, place in zip(kept, places, strict=True) if val_fraction <= place < end]
-    train = [document for document, place in zip(kept, places, strict=True) if place >= end]
-    if not train or (val_fraction > 0 and not val):
-        raise UsageError(_too_small(places, bool(train), val_fraction, test_fraction))
-    return Splits(train, val, test, len(documents) - len(kept))
+    given = documents.given_sides
+    val = 0.0 if (given == VAL).any() else config.val_fraction
+    test = 0.0 if (given == TEST).any() else config.test_fraction
+    place = positions(documents.group_hashes, config.split_seed)
+    drawn = np.where(place < val, VAL, np.where(place < val + test, TEST, TRAIN))
+    return np.where(given >= 0, given, drawn).astype(np.int8)
 
 
-def _too_small(places: list[float], trains: bool, val_fraction: float, test_fraction: float) -> str:
-    number, enough = len(places), math.ceil(min(places) * 100 + 1e-9) / 100
+def positions(hashes: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
+    """(D,) where each hash falls in [0, 1): a function of it and the seed alone.
+
+    The finalizer of SplitMix64 (Steele et al., "Fast Splittable Pseudorandom Number Generators", 2014).
+    """
+    with np.errstate(over="ignore"):
+        mixed = hashes + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def copied(hashes: npt.NDArray[np.uint64], side: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """(D,) True for every copy of a text but one: the first on the side that is served first."""
+    rank = np.argsort(FIRST)[side]
+    order = np.lexsort((np.arange(len(side)), rank, hashes[:, 1], hashes[:, 0]))
+    ordered = hashes[order]
+    copies = np.zeros(len(side), dtype=bool)
+    copies[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
+    return copies
+
+
+def _near_duplicates(documents: Documents, side: npt.NDArray[np.int8], cache: str) -> npt.NDArray[np.bool_]:
+    def make(folder: Path) -> None:
+        np.save(folder / "near.npy", deduplicating.near_duplicates(documents, [side == name for name in FIRST]))
+
+    key = {
+        "format": deduplicating.FORMAT,
+        "documents": documents.folder.name,
+        "sides": hashlib.sha256(side.tobytes()).hexdigest(),
+    }
+    return np.load(cached(cache, "near_duplicates", key, make) / "near.npy")
+
+
+def check_sides(splits: Splits, config: DataConfig) -> None:
+    """Raises UsageError where there is nothing to train or to validate on."""
+    numbers = {name: len(splits.of(name)) for name in SIDES}
+    if numbers["train"] and numbers["val"]:
+        return
+    lacking = "validate" if numbers["train"] else "train"
+    number = int((splits.side != LEFT_OUT).sum())
+    if config.val_path or config.test_path:
+        raise UsageError(f"nothing to {lacking} on: every document of data.path is in data.val_path or data.test_path")
+    place = positions(splits.documents.group_hashes[splits.side != LEFT_OUT], config.split_seed)
+    enough = math.ceil(place.min() * 100 + 1e-9) / 100
     message = (
-        f"the corpus is too small to split: of {number} document{'s' * (number != 1)} none is left to "
-        f"{'validate' if trains else 'train'} on at data.val_fraction={val_fraction:g}"
+        f"the corpus is too small to split: of {number} document{'s' * (number != 1)} none is left to {lacking} on "
+        f"at data.val_fraction={config.val_fraction:g}"
     )
-    if enough <= 0.9 and any(place >= enough + test_fraction for place in places):
+    if enough <= 0.9 and (place >= enough + config.test_fraction).any():
         message += f". With data.val_fraction={enough:.2f} there is one on each side"
-    return message + ". Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"
-
-
-def data_hash(splits: Splits) -> str:
-    """SHA-256 over the documents of all sides, in their order: the same text, split the same way, has the same hash."""
-    digest = hashlib.sha256()
-    for side in SIDES:
-        for document in getattr(splits, side):
-            text = document.text.encode()
-            digest.update(f"{side}:{len(text)}:".encode() + text)
-    return digest.hexdigest()
+    raise UsageError(
+        f"{message}. Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"
+    )

@@ -1,0 +1,81 @@
+"""Folders that are made once, whole or not at all, and found again by what they were made from."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from domaintune.config import UsageError
+
+CONTENTS = "contents.json"  # written last: the key, and the size of every other file
+
+
+def cached(cache: str, kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    """The folder `cache/kind/<hash of the key>`, made by `make(folder)` unless it is there.
+
+    Made under another name and renamed when it is complete and on the disk, so a maker that was killed leaves nothing
+    that could be taken for an entry; one that lost bytes afterwards is known by its sizes and made again. A second
+    process that wants the same entry waits for the first. Entries can be deleted at any time between runs.
+
+    Args:
+        key: everything that the content depends on, and nothing else; plain values that JSON can hold.
+        make: fills an empty folder.
+
+    Raises:
+        UsageError: the cache folder can't be written or the disk is full.
+    """
+    text = json.dumps(key, sort_keys=True)
+    folder = Path(cache).expanduser() / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
+    if is_complete(folder):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not is_complete(folder):
+                _make(folder, key, make)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(folder.parent)):
+            reason = f"{folder.parent} can't be written ({error.strerror or error})"
+            raise UsageError(f"paths.cache={cache}: {reason}; DOMAINTUNE_CACHE names another folder") from error
+        raise
+    return folder
+
+
+def _make(folder: Path, key: Mapping[str, Any], make: Callable[[Path], None]) -> None:
+    unfinished = folder.with_suffix(".unfinished")
+    for old in (folder, unfinished):
+        if old.exists():  # damaged, or left by a process that was killed: nobody else is here, we hold the lock
+            shutil.rmtree(old)
+    unfinished.mkdir()
+    try:
+        make(unfinished)
+        sizes = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
+        (unfinished / CONTENTS).write_text(json.dumps({"key": key, "sizes": sizes}, indent=2) + "\n", encoding="utf-8")
+        for file in unfinished.iterdir():
+            _flush(file)
+        os.replace(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether an entry is there with every file as long as it was written."""
+    try:
+        sizes = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,81 @@
+"""What becomes of every token: counted by documents and by windows, and refused where the two differ."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from domaintune.data.sampling import Batches
+from domaintune.data.windows import StreamDataset, WindowDataset
+
+
+@dataclass(frozen=True)
+class Account:
+    """One side's documents and tokens.
+
+    Attributes:
+        tokens: of all documents, with an end-of-text token each.
+        predicted_tokens: those with a label: a pass predicts each of them once.
+        context_tokens: those without: the first of each document, prompts.
+        dropped_tokens: neither: always 0, since nothing here cuts a text short.
+        windows, batches: of an epoch.
+        padding: share of the places in an epoch's batches that hold no token.
+        packing_efficiency: the share that does.
+        labelled: share of the places that are predicted.
+    """
+
+    documents: int
+    tokens: int
+    predicted_tokens: int
+    context_tokens: int
+    dropped_tokens: int
+    longest_document: int
+    windows: int
+    batches: int
+    padding: float
+    packing_efficiency: float
+    labelled: float
+
+
+def account_of(dataset: WindowDataset, batches: Batches, width: int | None) -> Account:
+    """The account of an epoch of these batches.
+
+    Args:
+        width: tokens of each row; None where a batch is as wide as its longest row.
+
+    Raises:
+        RuntimeError: a token is lost, or would be seen twice.
+    """
+    lengths = dataset.lengths
+    if not np.array_equal(np.sort(batches.windows), np.arange(len(lengths))):
+        raise RuntimeError("an epoch does not hold every window exactly once")
+    documents = dataset.ends - dataset.firsts
+    tokens, predicted = int(documents.sum()), dataset.predicted_tokens
+    openings = min(1, len(documents)) if isinstance(dataset, StreamDataset) else len(documents)
+    context = openings + dataset.context_tokens
+    dropped = tokens - predicted - context
+    if dropped:
+        raise RuntimeError(f"{dropped:,} of {tokens:,} tokens are neither predicted nor context")
+    held, places = int(lengths.sum()), _places(lengths, batches, width)
+    share = held / places if places else 1.0
+    return Account(
+        documents=len(documents),
+        tokens=tokens,
+        predicted_tokens=predicted,
+        context_tokens=context,
+        dropped_tokens=dropped,
+        longest_document=int(documents.max(initial=0)),
+        windows=len(dataset),
+        batches=len(batches),
+        padding=1 - share,
+        packing_efficiency=share,
+        labelled=predicted / places if places else 1.0,
+    )
+
+
+def _places(lengths: npt.NDArray[np.int64], batches: Batches, width: int | None) -> int:
+    """Tokens and padding of all rows of an epoch."""
+    if width is not None or not len(batches):
+        return len(batches.order) * (width or 0)
+    rows = np.add.reduceat(lengths[batches.windows], batches.rows[:-1])[batches.order]
+    return int((np.maximum.reduceat(rows, batches.starts[:-1]) * np.diff(batches.starts)).sum())
