@@ -96,6 +96,7 @@ def domaintune(shape: dict[str, int], seconds: float) -> dict[str, float]:
     from transformers import GPT2Config
 
     from domaintune.arguments import default_config
+    from domaintune.data.splitting import read_splits
     from domaintune.models.locating import ASSETS, Checkpoint
     from domaintune.preparing import Prepared
     from domaintune.training import build, make_trainer, quiet_libraries, resolve_precision

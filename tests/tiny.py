@@ -1,5 +1,7 @@
 """Models of a few thousand parameters, and other small things that many tests make."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from transformers import (
     PhiForCausalLM,
 )
 
-from domaintune.data.reading import Document
+from domaintune.config import DataConfig
+from domaintune.data.documents import Documents, read_documents
+from domaintune.data.finding import Source
+from domaintune.data.reading import Fields
 
 VOCABULARY = 96
 OPENAI: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
@@ -83,8 +88,21 @@ def gemma2() -> Gemma2ForCausalLM:
     return Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, pad_token_id=0, **shape))
 
 
-def documents(*texts: str) -> list[Document]:
-    return [Document(text, f"made up:{number}") for number, text in enumerate(texts, start=1)]
+TEXT = Fields.of(DataConfig())  # how plain text is read without further settings
+
+
+def jsonl(file: Path, *rows: Any) -> str:
+    """A .jsonl file of these rows (a string is a row with a text); returns its path."""
+    objects = [{"text": row} if isinstance(row, str) else row for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in objects), encoding="utf-8")
+    return str(file)
+
+
+def documents(folder: Path, *texts: str) -> Documents:
+    """Documents of these texts, with their file and their cache in `folder`."""
+    name = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
+    source = Source(jsonl(folder / f"{name}.jsonl", *texts), ".jsonl")
+    return read_documents([source], TEXT, str(folder / "cache"))
 
 
 def hub_cache(cache: Path, name: str, files: dict[str, bytes]) -> Path:
