@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from domaintune.data.reading import SUFFIXES
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "domaintune"
 
@@ -108,10 +106,11 @@ def heavy_modules_after(program: str, folder: Path) -> list[str]:
 
 
 def test_config_data_and_checkpoint_are_checked_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    for suffix in SUFFIXES:
-        rows = (f"text {number} of {suffix}" for number in range(30))
-        lines = [json.dumps({"text": row}) if suffix == ".jsonl" else row for row in rows]
-        (tmp_path / f"words{suffix}").write_text("\n\n".join(lines))
+    rows = {suffix: [f"text {number} of {suffix}" for number in range(30)] for suffix in ("txt", "md", "csv", "jsonl")}
+    (tmp_path / "data").mkdir()
+    for suffix, texts in rows.items():
+        lines = [json.dumps({"text": text}) for text in texts] if suffix == "jsonl" else texts
+        (tmp_path / "data" / f"words.{suffix}").write_text("\n".join(["text"] * (suffix == "csv") + lines))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
     (tmp_path / "model" / "config.json").write_text('{"n_positions": 1024}')
@@ -126,13 +125,13 @@ composed = {{
     "name": "light",
     "model": {{"checkpoint": "model", "init": "random"}},
     "task": {{"name": "causal_lm", "monitor": "val/loss", "mode": "min"}},
-    "data": {{"path": {str(tmp_path)!r}, "unit": "line"}},
+    "data": {{"path": {str(tmp_path / "data")!r}, "unit": "line"}},
     "scheduler": {{"name": "cosine"}},
     "trainer": {{"max_epochs": 1}},
     "paths": {{"cache": "cache"}},
 }}
 config = check(OmegaConf.create(composed))
-assert len(prepare(config).splits.train) > 60
+assert len(prepare(config).splits.of("train")) > 80
 """
     assert heavy_modules_after(program, tmp_path) == []
 

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from domaintune.config import DataConfig
+from domaintune.data.collating import IGNORED, Window
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
@@ -88,11 +89,19 @@ def gemma2() -> Gemma2ForCausalLM:
     return Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, pad_token_id=0, **shape))
 
 
+def window(ids: torch.Tensor, text_bytes: int) -> Window:
+    """A window of plain text, all of whose tokens but the first are predicted."""
+    labels = ids.clone()
+    labels[0] = IGNORED
+    return {"input_ids": ids, "labels": labels, "bytes": text_bytes}
+
+
 TEXT = Fields.of(DataConfig())  # how plain text is read without further settings
 
 
 def jsonl(file: Path, *rows: Any) -> str:
     """A .jsonl file of these rows (a string is a row with a text); returns its path."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     objects = [{"text": row} if isinstance(row, str) else row for row in rows]
     file.write_text("".join(json.dumps(row) + "\n" for row in objects), encoding="utf-8")
     return str(file)

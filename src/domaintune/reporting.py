@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from domaintune.config import Config
-from domaintune.recording import RunFolder
+from domaintune.recording import RunFolder, read_config
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -105,9 +105,12 @@ def print_result(run: RunFolder) -> None:
     folder = _shown(run)
     _say(f"saved in {folder}: best.ckpt and last.ckpt in checkpoints/, a model for transformers in export/")
     _say("try next", style="bold")
-    prompt = next(iter(after), "The ").split("\n")[0]
+    prompt = [f"prompt={next(iter(after), 'The ').split(chr(10))[0]}"]
+    learnt = read_config(run.path)["data"]["format"]
+    if learnt == "instructions" and (run.export / "chat_template.jinja").exists():
+        prompt = ["chat=true", "prompt=YOUR_QUESTION"]
     for arguments in (
-        ["scripts/generate.py", f"run={folder}", f"prompt={prompt}"],
+        ["scripts/generate.py", f"run={folder}", *prompt],
         ["scripts/evaluate.py", f"run={folder}"],
         ["train.py", "data.path=YOUR_TEXT"],
     ):

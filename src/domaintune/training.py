@@ -117,6 +117,7 @@ def quiet_libraries() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*infer the `batch_size`.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # counts steps
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is reduced already
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,10 +1,11 @@
+import tiny
 import torch
 
-from domaintune.data.collating import IGNORED, Window, pad
+from domaintune.data.collating import IGNORED, Window, pack, pad
 
 
 def window(*ids: int, text_bytes: int = 0) -> Window:
-    return {"input_ids": torch.tensor(ids), "bytes": text_bytes}
+    return tiny.window(torch.tensor(ids), text_bytes)
 
 
 def test_rows_are_padded_on_the_right_to_the_longest() -> None:
@@ -20,6 +21,22 @@ def test_labels_stand_under_their_tokens_but_the_first_and_the_padding() -> None
 def test_a_real_token_that_equals_the_padding_is_predicted() -> None:
     batch = pad([window(1, 1, 5, 1), window(6, 1)], pad_token_id=1)
     assert batch["labels"].tolist() == [[IGNORED, 1, 5, 1], [IGNORED, 1, IGNORED, IGNORED]]
+
+
+def test_context_in_the_middle_has_no_label() -> None:
+    asked = window(5, 6, 7, 8)
+    asked["labels"][1:3] = IGNORED
+    for batch in (pad([asked], pad_token_id=1), pack([[asked]], block_size=6, pad_token_id=1)):
+        assert batch["labels"][0, :4].tolist() == [IGNORED, IGNORED, IGNORED, 8]
+
+
+def test_packed_rows_know_where_windows_and_padding_begin() -> None:
+    rows = [[window(5, 6), window(7, 8, 9)], [window(1, 2, 3, 4, 5, 6)]]
+    batch = pack(rows, block_size=6, pad_token_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 0], [1, 2, 3, 4, 5, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5]]
+    assert batch["cu_seqlens"].tolist() == [0, 2, 5, 6, 12]
+    assert batch["labels"].tolist() == [[IGNORED, 6, IGNORED, 8, 9, IGNORED], [IGNORED, 2, 3, 4, 5, 6]]
 
 
 def test_the_bytes_of_a_batch_are_those_of_its_windows() -> None:

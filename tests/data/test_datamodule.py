@@ -1,69 +1,100 @@
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from domaintune.config import DataConfig
+from domaintune.config import DataConfig, UsageError
+from domaintune.data import datamodule as module
+from domaintune.data import tokenizing
+from domaintune.data.accounting import account_of
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, collate
-from domaintune.data.splitting import Splits, data_hash, split
+from domaintune.data.splitting import TEST, Splits, read_splits
 
 TEXTS = [f"Document {number}: " + "naïve café 😀 " * (number % 7) for number in range(120)]
-SPLITS = split(tiny.documents(*TEXTS), 0.2, 0.1, seed=0)
 
 
-def datamodule(tokenizer: Any, seed: int = 0, **settings: Any) -> TextDataModule:
-    return TextDataModule(DataConfig(**{"block_size": 16, "batch_size": 4, **settings}), SPLITS, tokenizer, seed)
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    folder = tmp_path_factory.mktemp("data")
+    config = DataConfig(path=tiny.jsonl(folder / "texts.jsonl", *TEXTS), val_fraction=0.2, test_fraction=0.1)
+    return read_splits(config, str(folder / "cache"))
+
+
+@pytest.fixture
+def datamodule(tokenizer: Any, splits: Splits) -> Callable[..., TextDataModule]:
+    cache = str(splits.documents.folder.parents[1])
+
+    def made(seed: int = 0, splits: Splits = splits, **settings: Any) -> TextDataModule:
+        config = DataConfig(**{"block_size": 16, "batch_size": 4, **settings})
+        return TextDataModule(config, splits, tokenizer, seed, cache)
+
+    return made
+
+
+Made = Callable[..., TextDataModule]
 
 
 def rows(loader: Any) -> list[list[list[int]]]:
     return [batch["input_ids"].tolist() for batch in loader]
 
 
+def train_texts(splits: Splits) -> list[str]:
+    return [splits.documents[number] for number in splits.of("train").tolist()]
+
+
 @pytest.mark.parametrize("block_size", [2, 16, 512])
-def test_the_predicted_bytes_are_the_same_for_every_block_size(tokenizer: Any, block_size: int) -> None:
-    dataset = datamodule(tokenizer, block_size=block_size).datasets["train"]
-    tokens = dataset.tokens
-    of_first_tokens = tokens.byte_counts[tokens.starts[:-1]].sum()
+def test_the_predicted_bytes_are_the_same_for_every_block_size(
+    datamodule: Made, splits: Splits, block_size: int
+) -> None:
+    data = datamodule(block_size=block_size)
+    dataset = data.datasets["train"]
+    of_first_tokens = sum(int(data.tokens.byte_counts(first, first + 1)[0]) for first in dataset.firsts.tolist())
     in_windows = sum(dataset.window(index)["bytes"] for index in range(len(dataset)))
-    assert in_windows == sum(len(document.text.encode()) for document in SPLITS.train) - of_first_tokens
+    assert in_windows == sum(len(text.encode()) for text in train_texts(splits)) - of_first_tokens
 
 
 BOTH = pytest.mark.parametrize("batching", ["padded", "packed"])
 
 
 @BOTH
-def test_predicted_tokens_are_the_labels_of_an_epoch(tokenizer: Any, batching: str) -> None:
-    data = datamodule(tokenizer, batching=batching)
+def test_predicted_tokens_are_the_labels_of_an_epoch(datamodule: Made, batching: str) -> None:
+    data = datamodule(batching=batching)
     labels = sum(int((batch["labels"] != IGNORED).sum()) for batch in data.train_dataloader())
-    tokens = data.datasets["train"].tokens
-    assert labels == data.datasets["train"].predicted_tokens == len(tokens.ids) - len(SPLITS.train)
+    account = data.accounts()["train"]
+    assert labels == account.predicted_tokens == account.tokens - account.documents
 
 
 @BOTH
-def test_training_goes_on_where_a_checkpoint_left_it(tokenizer: Any, batching: str) -> None:
-    whole, resumed = datamodule(tokenizer, batching=batching), datamodule(tokenizer, batching=batching)
+def test_training_goes_on_where_a_checkpoint_left_it(datamodule: Made, batching: str) -> None:
+    whole, resumed = datamodule(batching=batching), datamodule(batching=batching)
     resumed.load_state_dict({"epoch": 2, "skip": 5})
     loader = whole.train_dataloader()
     loader.batch_sampler.sampler.set_epoch(2)
     assert rows(resumed.train_dataloader()) == rows(loader)[5:]
 
 
-def test_the_seed_orders_training_and_leaves_validation_alone(tokenizer: Any) -> None:
-    one, other = datamodule(tokenizer, seed=1), datamodule(tokenizer, seed=2)
+def test_the_seed_orders_training_and_leaves_validation_alone(datamodule: Made) -> None:
+    one, other = datamodule(seed=1), datamodule(seed=2)
     assert rows(one.train_dataloader()) != rows(other.train_dataloader())
     assert rows(one.val_dataloader()) == rows(other.val_dataloader())
 
 
 @BOTH
-def test_worker_processes_change_nothing(tokenizer: Any, batching: str) -> None:
-    alone, helped = (datamodule(tokenizer, num_workers=number, batching=batching) for number in (0, 1))
+def test_worker_processes_change_nothing(datamodule: Made, batching: str) -> None:
+    alone, helped = (datamodule(num_workers=number, batching=batching) for number in (0, 1))
     assert rows(alone.val_dataloader()) == rows(helped.val_dataloader())
 
 
-def test_making_an_epoch_leaves_the_global_random_state_alone(tokenizer: Any) -> None:
-    data = datamodule(tokenizer)
+def test_making_an_epoch_leaves_the_global_random_state_alone(datamodule: Made) -> None:
+    data = datamodule()
     before = torch.random.get_rng_state()
     rows(data.train_dataloader())
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -71,27 +102,144 @@ def test_making_an_epoch_leaves_the_global_random_state_alone(tokenizer: Any) ->
 
 @BOTH
 def test_a_rank_without_windows_gets_a_batch_that_predicts_nothing(batching: str) -> None:
-    batch = collate([], DataConfig(block_size=4, batching=batching), pad_token_id=3)
+    batch = collate([], 4 if batching == "packed" else None, pad_token_id=3)
     assert (batch["labels"] == IGNORED).all()
     assert batch["bytes"] == 0
 
 
-def test_the_probed_row_holds_several_windows_of_whichever_side_has_some(tokenizer: Any) -> None:
-    only_test = Splits([], [], SPLITS.train, 0)
-    for splits in (SPLITS, only_test):
-        config = DataConfig(block_size=64, batch_size=4, batching="packed")
-        batch = TextDataModule(config, splits, tokenizer, seed=0).packed_example()
+def test_the_probed_row_holds_several_windows_of_whichever_side_has_some(datamodule: Made, splits: Splits) -> None:
+    only_test = replace(splits, side=np.full_like(splits.side, TEST))
+    for sides in (splits, only_test):
+        batch = datamodule(splits=sides, block_size=64).packed_example()
         assert batch is not None
         assert len(batch["cu_seqlens"]) > 3
 
 
-def test_there_is_nothing_to_probe_where_no_row_can_hold_two_windows(tokenizer: Any) -> None:
-    assert datamodule(tokenizer, block_size=3, batching="packed").packed_example() is None
+def test_there_is_nothing_to_probe_where_no_row_can_hold_two_windows(datamodule: Made) -> None:
+    assert datamodule(block_size=3, batching="packed").packed_example() is None
 
 
-def test_the_data_hash_knows_texts_and_sides_but_no_paths() -> None:
-    a, b = tiny.documents("a", "b")
-    moved = [Splits([a], [b], [], 0), Splits([b], [a], [], 0), Splits([a, b], [], [], 0), Splits([a], [b, a], [], 0)]
-    assert len({data_hash(splits) for splits in moved}) == 4
-    elsewhere = [type(document)(document.text, "elsewhere") for document in (a, b)]
-    assert data_hash(Splits([elsewhere[0]], [elsewhere[1]], [], 9)) == data_hash(moved[0])
+def read_back(data: TextDataModule, side: str = "train") -> list[int]:
+    """The token ids of all windows in their order, each window without the token it shares with the one before."""
+    dataset = data.datasets[side]
+    ids = [dataset.window(index)["input_ids"].tolist() for index in range(len(dataset))]
+    return [ids[0][0], *(token for window in ids for token in window[1:])]
+
+
+def test_concatenated_windows_are_the_documents_end_to_end(datamodule: Made) -> None:
+    data = datamodule(batching="concatenated")
+    train = data.datasets["train"]
+    expected = [
+        token
+        for first, end in zip(train.firsts.tolist(), train.ends.tolist(), strict=True)
+        for token in data.tokens.ids(first, end).tolist()
+    ]
+    assert read_back(data) == expected
+    assert (train.lengths[:-1] == 16).all()
+    assert data.accounts()["train"].context_tokens == 1
+    batch = next(iter(data.train_dataloader()))
+    assert "cu_seqlens" not in batch
+
+
+def test_concatenated_training_is_validated_document_by_document(datamodule: Made) -> None:
+    one, other = datamodule(batching="concatenated"), datamodule(batching="packed")
+    assert rows(one.val_dataloader()) == rows(other.val_dataloader())
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed", "concatenated"])
+def test_the_account_counts_what_the_batches_hold(datamodule: Made, batching: str) -> None:
+    data = datamodule(batching=batching)
+    account = data.accounts()["train"]
+    batches = list(data.train_dataloader())
+    places = sum(batch["input_ids"].numel() for batch in batches)
+    labels = sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)
+    assert account.batches == len(batches)
+    assert account.labelled == labels / places
+    assert account.packing_efficiency + account.padding == pytest.approx(1)
+    assert account.packing_efficiency == int(data.datasets["train"].lengths.sum()) / places
+
+
+def test_the_account_refuses_an_epoch_that_misses_a_window(datamodule: Made) -> None:
+    data = datamodule()
+    batches = data._batches("train", 0)
+    twice = replace(batches, windows=np.where(batches.windows == 3, 4, batches.windows))
+    with pytest.raises(RuntimeError, match="every window exactly once"):
+        account_of(data.datasets["train"], twice, 16)
+
+
+def test_the_account_refuses_a_lost_token(datamodule: Made) -> None:
+    data = datamodule()
+    data.datasets["train"].labels[7] -= 1
+    with pytest.raises(RuntimeError, match=r"1 of .* tokens are neither predicted nor context"):
+        data.accounts()
+
+
+def test_an_epochs_batches_are_made_once(datamodule: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = module.packed_batches
+    monkeypatch.setattr(module, "packed_batches", lambda *args: made.append(args[3]) or real(*args))
+    data = datamodule(batching="packed")
+    data.account()
+    loader = data.train_dataloader()
+    for epoch in (0, 1):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        assert len(list(loader)) == len(loader)
+    assert sorted(made) == [0, 0, 0, 1]  # three sides, and the second epoch
+
+
+# Instructions.
+
+ROWS = [{"prompt": f"What is {number} and one?", "completion": f" It is {number + 1}."} for number in range(60)]
+
+
+@pytest.fixture
+def instructed(tmp_path: Path, tokenizer: Any) -> Callable[..., TextDataModule]:
+    def made(*rows: dict[str, Any], **settings: Any) -> TextDataModule:
+        path = tiny.jsonl(tmp_path / "rows.jsonl", *rows)
+        config = DataConfig(format="instructions", path=path, **{"block_size": 64, "batch_size": 4, **settings})
+        cache = str(tmp_path / "cache")
+        return TextDataModule(config, read_splits(config, cache), copy.deepcopy(tokenizer), 0, cache)
+
+    return made
+
+
+@BOTH
+@pytest.mark.parametrize("block_size", [8, 64])
+def test_only_answers_have_labels_and_every_token_is_accounted_for(
+    instructed: Callable[..., TextDataModule], tokenizer: Any, batching: str, block_size: int
+) -> None:
+    data = instructed(*ROWS, batching=batching, block_size=block_size)
+    learnt = sorted(
+        token for batch in data.train_dataloader() for token in batch["labels"][batch["labels"] != IGNORED].tolist()
+    )
+    answers = [json.loads(data.splits.documents[number])["completion"] for number in data.splits.of("train").tolist()]
+    encoded = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in answers]
+    assert learnt == sorted(token for one in encoded for token in one)
+    account = data.accounts()["train"]
+    assert account.predicted_tokens == len(learnt)
+    assert account.tokens == account.predicted_tokens + account.context_tokens
+
+
+def test_the_bytes_of_a_window_are_those_of_its_answers(instructed: Callable[..., TextDataModule]) -> None:
+    data = instructed(*ROWS)
+    dataset = data.datasets["train"]
+    answers = [json.loads(data.splits.documents[number])["completion"] for number in dataset.documents.tolist()]
+    assert [dataset.window(index)["bytes"] for index in range(len(dataset))] == [len(text) for text in answers]
+
+
+def test_a_side_without_any_label_is_told_with_its_rows(
+    instructed: Callable[..., TextDataModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a template gives every answer back as context."""
+    monkeypatch.setattr(tokenizing, "segments", lambda row, _: [tokenizing.Segment(row["prompt"], learnt=False)])
+    with pytest.raises(UsageError, match=r"no token of the train side has a label.*rows\.jsonl:\d+, .*rows\.jsonl:\d+"):
+        instructed(*ROWS)
+
+
+def test_chats_give_a_plain_template_to_a_tokenizer_without_one(instructed: Callable[..., TextDataModule]) -> None:
+    chats = [
+        {"messages": [{"role": "user", "content": f"{row['prompt']}"}, {"role": "assistant", "content": "Yes."}]}
+        for row in ROWS
+    ]
+    assert instructed(*chats).tokenizer.chat_template == tokenizing.PLAIN_TEMPLATE
+    assert instructed(*ROWS).tokenizer.chat_template is None

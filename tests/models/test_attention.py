@@ -1,6 +1,7 @@
 """Packed documents: the same logits, losses and gradients as each document on its own."""
 
 import pytest
+import tiny
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -29,10 +30,7 @@ def llama() -> PreTrainedModel:
 
 def rows():
     generator = torch.Generator().manual_seed(0)
-    return [
-        [{"input_ids": torch.randint(VOCABULARY, (n,), generator=generator), "bytes": n} for n in row]
-        for row in LENGTHS
-    ]
+    return [[tiny.window(torch.randint(VOCABULARY, (n,), generator=generator), n) for n in row] for row in LENGTHS]
 
 
 def task(model: PreTrainedModel) -> CausalLM:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from domaintune.config import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.data.collating import Window, pad
 from domaintune.data.datamodule import TextDataModule, collate
-from domaintune.data.splitting import split
+from domaintune.data.splitting import read_splits
 from domaintune.optim.schedules import warmup_then
 from domaintune.tasks.causal_lm import CausalLM
 
@@ -25,7 +26,7 @@ STANDING_STILL = OptimConfig(lr=1e-30)  # too little to move a weight: every ste
 def windows(lengths: list[int]) -> list[Window]:
     draw = torch.Generator().manual_seed(sum(lengths))
     rows = [torch.randint(tiny.VOCABULARY, (length,), generator=draw) for length in lengths]
-    return [{"input_ids": row, "bytes": 3 * (len(row) - 1)} for row in rows]
+    return [tiny.window(row, 3 * (len(row) - 1)) for row in rows]
 
 
 ROWS = windows([5, 17, 2, 9, 30, 3, 11, 12, 4, 25, 7])  # of 8 rows a step the last one of an epoch has 3
@@ -133,19 +134,23 @@ def test_what_stands_in_the_padding_makes_no_difference() -> None:
     assert one == other
 
 
-TEXTS = tiny.documents(*(f"Text number {number}, " + "word über 😀 word " * (number % 9) for number in range(90)))
-SPLITS = split(TEXTS, 0.4, 0.2, seed=0)
+TEXTS = [f"Text number {number}, " + "word über 😀 word " * (number % 9) for number in range(90)]
 
 
-def data(tokenizer: Any, batch_size: int) -> TextDataModule:
-    return TextDataModule(
-        DataConfig(block_size=24, batch_size=batch_size, batching="padded"), SPLITS, tokenizer, seed=0
-    )
+@pytest.fixture(scope="module")
+def data(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], TextDataModule]:
+    folder = tmp_path_factory.mktemp("data")
+    path, cache = tiny.jsonl(folder / "texts.jsonl", *TEXTS), str(folder / "cache")
+    settings = DataConfig(path=path, val_fraction=0.4, test_fraction=0.2, block_size=24, batching="padded")
+    splits = read_splits(settings, cache)
+    return lambda batch_size: TextDataModule(replace(settings, batch_size=batch_size), splits, tokenizer, 0, cache)
 
 
-def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(tokenizer: Any) -> None:
+def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(
+    tokenizer: Any, data: Callable[[int], TextDataModule]
+) -> None:
     model = tiny.gpt2(vocab_size=len(tokenizer))
-    validation = data(tokenizer, 1).datasets["val"]
+    validation = data(1).datasets["val"]
     rows = [validation.window(index) for index in range(len(validation))]
     assert len(rows) > 30
     with torch.no_grad():
@@ -159,23 +164,23 @@ def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(t
     evaluations = []
     for batch_size in (1, 3, 8):
         made = task(model)
-        (logged,) = trainer().validate(made, datamodule=data(tokenizer, batch_size), verbose=False)
+        (logged,) = trainer().validate(made, datamodule=data(batch_size), verbose=False)
         assert logged == pytest.approx(wanted, rel=1e-5)
         evaluations.append(made.evaluation)
     assert evaluations[1] == pytest.approx(evaluations[0], rel=1e-6)
     assert evaluations[2] == pytest.approx(evaluations[0], rel=1e-6)
 
 
-def test_a_second_validation_starts_from_zero(tokenizer: Any) -> None:
-    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(tokenizer, 8)
+def test_a_second_validation_starts_from_zero(tokenizer: Any, data: Callable[[int], TextDataModule]) -> None:
+    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(8)
     part, whole, again = (
         trainer(limit_val_batches=limit).validate(made, datamodule=given, verbose=False) for limit in (1, 1.0, 1)
     )
     assert part == again != whole
 
 
-def test_the_test_side_has_its_own_figures(tokenizer: Any) -> None:
-    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(tokenizer, 8)
+def test_the_test_side_has_its_own_figures(tokenizer: Any, data: Callable[[int], TextDataModule]) -> None:
+    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(8)
     (logged,) = trainer().test(made, datamodule=given, verbose=False)
     dataset = given.datasets["test"]
     with torch.no_grad():
@@ -231,7 +236,7 @@ def test_without_a_limit_or_below_it_nothing_is_clipped(limit: float | None) -> 
 def test_a_batch_that_predicts_nothing_moves_nothing() -> None:
     model = tiny.gpt2()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    empty = DataLoader([0], batch_size=1, collate_fn=lambda _: collate([], DataConfig(batching="padded"), PAD))
+    empty = DataLoader([0], batch_size=1, collate_fn=lambda _: collate([], None, PAD))
     made = task(model, OptimConfig(lr=1e-2, weight_decay=0.0))
     trainer(max_epochs=1, gradient_clip_val=1.0).fit(made, empty)
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

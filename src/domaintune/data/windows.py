@@ -88,7 +88,8 @@ class StreamDataset(WindowDataset):
     def _read(self, first: int, end: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Places in the stream, which lie in one document of the disk or in several."""
         parts = []
-        for document in range(*np.searchsorted(self.stream, [first, end], side="right") - [1, 0]):
+        holding = np.searchsorted(self.stream, first, side="right") - 1, np.searchsorted(self.stream, end)
+        for document in range(*holding):
             begins = self.stream[document]
             offset = self.firsts[document] - begins
             start, stop = max(first, begins) + offset, min(end, self.stream[document + 1]) + offset
