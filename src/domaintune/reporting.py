@@ -105,7 +105,8 @@ def print_result(run: RunFolder) -> None:
     folder = _shown(run)
     _say(f"saved in {folder}: best.ckpt and last.ckpt in checkpoints/, a model for transformers in export/")
     _say("try next", style="bold")
-    prompt = [f"prompt={next(iter(after), 'The ').split(chr(10))[0]}"]
+    opening = next(iter(after), "The ").split("\n")[0]
+    prompt = [f"prompt={opening}"]
     learnt = read_config(run.path)["data"]["format"]
     if learnt == "instructions" and (run.export / "chat_template.jinja").exists():
         prompt = ["chat=true", "prompt=YOUR_QUESTION"]

@@ -74,3 +74,15 @@ def test_without_a_network_the_hub_is_given_up_within_seconds(command, tmp_path)
     assert time.monotonic() - started < LIMIT_SECONDS
     assert done.returncode == 2
     assert "no answer from the Hub" in done.stderr
+
+
+def test_without_a_network_a_data_set_of_the_hub_is_given_up_within_seconds(command, tmp_path):
+    started = time.monotonic()
+    done = command(
+        "train.py", "data.path=owner/name", cwd=tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9"
+    )
+    assert time.monotonic() - started < LIMIT_SECONDS
+    assert done.returncode == 2, done.stderr
+    for words in ("error: data.path=owner/name", "no such file or folder", "the Hub: ", "its cache: nothing"):
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
