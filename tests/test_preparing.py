@@ -20,7 +20,37 @@ def test_it_reads_the_data_and_finds_the_checkpoint(corpus_cache: Path, tiny_che
     prepared = prepare(wanted)
     assert prepared.config is wanted
     assert prepared.checkpoint == locate(str(tiny_checkpoint))
-    assert len(prepared.splits.train) > len(prepared.splits.val) > 0
+    assert len(prepared.splits.of("train")) > len(prepared.splits.of("val")) > 0
+
+
+def test_names_seeds_and_output_folders_make_nothing_in_the_cache_anew(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    texts = (f"{number:03} {chr(1000 + number) * 3} {number**5}" for number in range(100))
+    path = tiny.jsonl(tmp_path / "a.jsonl", *texts)
+    wanted = config(tmp_path / "cache", tiny_checkpoint, path=path, block_size=64, dedup="near")
+    hashes = prepare(wanted).hashes()
+    before = set((tmp_path / "cache").glob("*/*"))
+    assert {entry.parent.name for entry in before} == {"documents", "near_duplicates"}
+    wanted.name, wanted.seed = "other", 7
+    wanted.paths = PathsConfig(logs="elsewhere", runs="elsewhere/runs", cache=f"{tmp_path}/here/../cache")
+    (tmp_path / "here").mkdir()
+    assert prepare(wanted).hashes() == hashes
+    assert set((tmp_path / "cache").glob("*/*")) == before
+
+
+def test_the_hash_of_the_data_follows_the_texts_and_random_weights_have_none(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    texts = [f"document {number}" for number in range(100)]
+    made = []
+    for init, rows in (("pretrained", texts), ("random", texts), ("random", texts[1:])):
+        wanted = config(
+            tmp_path / "cache", tiny_checkpoint, path=tiny.jsonl(tmp_path / "a.jsonl", *rows), block_size=64
+        )
+        wanted.model.init = init
+        made.append(prepare(wanted).hashes())
+    assert made[0]["data"] == made[1]["data"] != made[2]["data"]
+    assert made[0]["weights"] is not None
+    assert made[1]["weights"] is None
 
 
 def test_a_block_longer_than_the_models_positions_is_told(corpus_cache: Path, tiny_checkpoint: Path) -> None:

@@ -39,11 +39,19 @@ def cached(cache: str, kind: str, key: Mapping[str, Any], make: Callable[[Path],
             if not is_complete(folder):
                 _make(folder, key, make)
     except OSError as error:
-        if error.filename is None or str(error.filename).startswith(str(folder.parent)):
-            reason = f"{folder.parent} can't be written ({error.strerror or error})"
-            raise UsageError(f"paths.cache={cache}: {reason}; DOMAINTUNE_CACHE names another folder") from error
-        raise
+        if not _concerns(error, folder.parent):
+            raise
+        reason = f"{folder.parent} can't be written ({error.strerror or error})"
+        raise UsageError(f"paths.cache={cache}: {reason}; DOMAINTUNE_CACHE names another folder") from error
     return folder
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Whether it is about `folder`, what lies in it, or a folder above that it would have been made in."""
+    if not isinstance(error.filename, str | Path):
+        return True  # of a file that is open already, as when the disk is full
+    place = Path(error.filename)
+    return place.is_relative_to(folder) or folder.is_relative_to(place)
 
 
 def _make(folder: Path, key: Mapping[str, Any], make: Callable[[Path], None]) -> None:

@@ -1,66 +1,125 @@
-import json
-from pathlib import Path
+"""Files of every kind -> rows with their text, their place and their group."""
 
+import csv
+import gzip
+import io
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from domaintune.config import UsageError
-from domaintune.data.reading import Document, find_files, read_documents
+from domaintune.config import DataConfig
+from domaintune.data.documents import read_documents
+from domaintune.data.finding import Source, find_sources
+from domaintune.data.reading import Fields, Row, read
+
+PLAIN = Fields.of(DataConfig())
+MB = 10**6
 
 
 def write(file: Path, content: str | bytes) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    raw = content.encode() if isinstance(content, str) else content
+    file.write_bytes(gzip.compress(raw) if file.suffix == ".gz" else raw)
     return file
 
 
-def texts(path: Path | str, **settings: str) -> list[str]:
-    return [document.text for document in read_documents(str(path), **settings)]
+def rows(path: Path, **settings: Any) -> list[Row]:
+    config = DataConfig(path=str(path), **settings)
+    fields = Fields.of(config)
+    return [row for source in find_sources(config, "no cache") for row in read(source, fields)]
 
 
-def problem(path: Path | str, **settings: str) -> str:
-    with pytest.raises(UsageError) as caught:
-        read_documents(str(path), **settings)
-    return str(caught.value)
+def texts(path: Path, **settings: Any) -> list[str | None]:
+    return [row.text for row in rows(path, **settings)]
+
+
+# One corpus in every format.
+
+TEXTS = ['One line,\nthe second "quoted".', "Größe – 日本語 😀\u2028 a\ttab", "  led in by blanks", "NA", "Last."]
+
+
+def as_paragraphs(texts: list[str]) -> str:
+    return "\n\n".join(texts) + "\n"
+
+
+def as_lines(texts: list[str], ascii_only: bool = False) -> str:
+    return "".join(json.dumps({"n": 1, "text": text}, ensure_ascii=ascii_only) + "\n" for text in texts)
+
+
+def as_table(texts: list[str], separator: str = ",") -> str:
+    written = io.StringIO()
+    table = csv.writer(written, delimiter=separator)
+    table.writerows([["n", "text"], *([str(number), text] for number, text in enumerate(texts))])
+    return written.getvalue()
+
+
+def parquet(file: Path, columns: dict[str, Any], **settings: Any) -> Path:
+    pq.write_table(pa.table(columns), file, **settings)
+    return file
+
+
+def saved(folder: Path, texts: list[str]) -> Path:
+    datasets.Dataset.from_dict({"n": list(range(len(texts))), "text": texts}).save_to_disk(str(folder))
+    return folder
+
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    **{
+        name: lambda folder, name=name, make=make: write(folder / name, make(TEXTS))  # type: ignore[misc]
+        for ending in ("", ".gz")
+        for name, make in {
+            f"texts.txt{ending}": as_paragraphs,
+            f"texts.md{ending}": as_paragraphs,
+            f"texts.jsonl{ending}": as_lines,
+            f"escaped.jsonl{ending}": lambda texts: as_lines(texts, ascii_only=True),
+            f"list.json{ending}": lambda texts: json.dumps([{"text": text} for text in texts]),
+            f"indented.json{ending}": lambda texts: json.dumps([{"text": text} for text in texts], indent=2),
+            f"lines.json{ending}": as_lines,
+            f"texts.csv{ending}": as_table,
+            f"texts.tsv{ending}": lambda texts: as_table(texts, "\t"),
+        }.items()
+    },
+    "texts.parquet": lambda folder: parquet(folder / "texts.parquet", {"n": range(5), "text": TEXTS}),
+    "large.parquet": lambda folder: parquet(folder / "a.parquet", {"text": pa.array(TEXTS, pa.large_string())}),
+    "groups.parquet": lambda folder: parquet(folder / "a.parquet", {"text": TEXTS}, row_group_size=2),
+    "coded.parquet": lambda folder: parquet(folder / "a.parquet", {"text": pa.array(TEXTS).dictionary_encode()}),
+    "saved data set": lambda folder: saved(folder / "saved", TEXTS),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_same_texts_are_the_same_documents_in_every_format(tmp_path: Path, name: str) -> None:
+    path = WRITERS[name](tmp_path)
+    config = DataConfig(path=str(path), unit="paragraph")
+    documents = read_documents(find_sources(config, "no cache"), Fields.of(config), str(tmp_path / "cache"))
+    assert list(documents.texts(0, len(documents))) == TEXTS
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.jsonl", "a.json", "lines.json", "a.csv", "a.tsv"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
+    contents = {"a.jsonl": '{"text": "word"}', "lines.json": '{"text": "word"}', "a.json": '[{"text": "word"}]'}
+    content = contents.get(name, "text\nword" if name[1:] in (".csv", ".tsv") else "word")
+    assert texts(write(tmp_path / name, b"\xef\xbb\xbf" + content.encode())) == ["word"]
+
+
+# Text files.
 
 
 def test_a_markdown_file_is_one_document(tmp_path: Path) -> None:
-    file = write(tmp_path / "notes.md", "# Title\n\nBody.\n")
-    assert read_documents(str(file)) == [Document("# Title\n\nBody.", str(file))]
+    assert rows(write(tmp_path / "notes.md", "# Title\n\nBody.\n")) == [Row(1, "# Title\n\nBody.")]
 
 
-def test_a_single_txt_file_is_read_by_paragraphs_named_by_their_first_line(tmp_path: Path) -> None:
-    file = write(tmp_path / "book.txt", "one\nstill one\n\n\n  \ntwo\n\nthree")
-    assert read_documents(str(file)) == [
-        Document("one\nstill one", f"{file}:1"),
-        Document("two", f"{file}:6"),
-        Document("three", f"{file}:8"),
-    ]
-
-
-def test_unit_line_names_each_line_by_its_number(tmp_path: Path) -> None:
-    file = write(tmp_path / "lines.txt", "a\n\nb\nc\n")
-    assert read_documents(str(file), unit="line") == [
-        Document("a", f"{file}:1"),
-        Document("b", f"{file}:3"),
-        Document("c", f"{file}:4"),
-    ]
-
-
-def test_unit_file_keeps_a_single_txt_whole(tmp_path: Path) -> None:
-    file = write(tmp_path / "book.txt", "one\n\ntwo\n")
-    assert read_documents(str(file), unit="file") == [Document("one\n\ntwo", str(file))]
-
-
-def test_unit_paragraph_reaches_into_the_files_of_a_folder(tmp_path: Path) -> None:
-    write(tmp_path / "a.md", "1\n\n2")
-    write(tmp_path / "b.txt", "3\n\n4")
-    assert texts(tmp_path, unit="paragraph") == ["1", "2", "3", "4"]
-
-
-def test_a_folder_is_searched_through_in_the_order_of_names(tmp_path: Path) -> None:
-    for name in ("b.txt", "a/z.md", "a/deep/y.txt", "c.pdf", "d.jsonl"):
-        write(tmp_path / name, json.dumps({"text": name}) if name.endswith("jsonl") else name)
-    assert texts(tmp_path) == ["a/deep/y.txt", "a/z.md", "b.txt", "d.jsonl"]
+@pytest.mark.parametrize("name", ["book.txt", "BOOK.TXT", "book.txt.gz"])
+def test_a_single_txt_file_is_read_by_paragraphs_placed_by_their_first_line(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / name, "\none\nstill one\n\n\n  \ntwo\n\nthree")
+    assert rows(file) == [Row(2, "one\nstill one"), Row(7, "two"), Row(9, "three")]
 
 
 def test_a_folder_with_one_txt_file_is_read_by_files(tmp_path: Path) -> None:
@@ -68,120 +127,226 @@ def test_a_folder_with_one_txt_file_is_read_by_files(tmp_path: Path) -> None:
     assert texts(tmp_path) == ["one\n\ntwo"]
 
 
-def test_a_folder_below_the_home_folder_is_read_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "texts" / "only.txt", "one\n\ntwo")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert texts("~/texts") == texts(tmp_path / "texts") == ["one\n\ntwo"]
+def test_unit_line_places_each_line_by_its_number(tmp_path: Path) -> None:
+    file = write(tmp_path / "lines.txt", "a\n\nb\n c \n")
+    assert rows(file, unit="line") == [Row(1, "a"), Row(2, None), Row(3, "b"), Row(4, " c ")]
 
 
-def test_an_ending_in_capitals_makes_no_difference(tmp_path: Path) -> None:
-    lower, upper = write(tmp_path / "lower.txt", "one\n\ntwo"), write(tmp_path / "UPPER.TXT", "one\n\ntwo")
-    assert texts(upper) == texts(lower) == ["one", "two"]
+def test_unit_file_keeps_a_single_txt_whole(tmp_path: Path) -> None:
+    assert rows(write(tmp_path / "book.txt", "one\n\ntwo\n"), unit="file") == [Row(1, "one\n\ntwo")]
 
 
-def test_a_glob_takes_usable_files_in_the_order_of_names(tmp_path: Path) -> None:
-    for name in ("b1.txt", "a1.txt", "a2.md", "a3.pdf", "deep/a4.txt"):
-        write(tmp_path / name, name)
-    assert texts(tmp_path / "a*") == ["a1.txt", "a2.md"]
-    assert texts(tmp_path / "**" / "a*.txt") == ["a1.txt", "deep/a4.txt"]
+def test_unit_paragraph_reaches_into_the_files_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a.md", "1\n\n2")
+    write(tmp_path / "b.txt", "3\n\n4")
+    assert rows(tmp_path, unit="paragraph") == [Row(1, "1"), Row(3, "2"), Row(1, "3"), Row(3, "4")]
 
 
-def test_a_folder_name_with_glob_characters_is_a_folder(tmp_path: Path) -> None:
-    write(tmp_path / "notes [2024]" / "a.txt", "inside")
-    assert texts(tmp_path / "notes [2024]") == ["inside"]
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_every_system_are_the_same(tmp_path: Path, end: str) -> None:
+    file = write(tmp_path / "a.txt", end.join(["one", "more", "", "two", "more"]))
+    assert rows(file) == [Row(1, "one\nmore"), Row(4, "two\nmore")]
+    assert rows(file, unit="line")[3:] == [Row(4, "two"), Row(5, "more")]
 
 
-def test_jsonl_rows_are_documents_named_by_their_line(tmp_path: Path) -> None:
-    file = write(tmp_path / "rows.jsonl", '{"text": "a", "n": 1}\n\n{"text": "b"}\n')
-    assert read_documents(str(file)) == [Document("a", f"{file}:1"), Document("b", f"{file}:3")]
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c"])
+def test_only_line_ends_end_a_line(tmp_path: Path, sign: str) -> None:
+    """Python's str.splitlines() knows more of them, and every other tool would count other lines."""
+    assert rows(write(tmp_path / "a.txt", f"a{sign}b\nc"), unit="line") == [Row(1, f"a{sign}b"), Row(2, "c")]
+    written = json.dumps({"text": f"a{sign}b"}, ensure_ascii=sign < " ")
+    assert rows(write(tmp_path / "a.jsonl", f'{written}\n{{"text": "c"}}')) == [Row(1, f"a{sign}b"), Row(2, "c")]
+    assert rows(write(tmp_path / "a.csv", f'text\n"a{sign}b"\nc')) == [Row(2, f"a{sign}b"), Row(3, "c")]
 
 
-def test_text_column_names_the_field_of_a_row(tmp_path: Path) -> None:
-    file = write(tmp_path / "rows.jsonl", '{"text": "no", "body": "yes"}')
-    assert texts(file, text_column="body") == ["yes"]
+# Tables.
 
 
-@pytest.mark.parametrize("line_end", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c"])
-def test_a_unicode_line_end_inside_a_json_string_does_not_split_the_row(tmp_path: Path, line_end: str) -> None:
-    file = tmp_path / "rows.jsonl"
-    row = json.dumps({"text": f"a{line_end}b"}, ensure_ascii=line_end < " ")
-    write(file, f'{row}\n{{"text": "c"}}')
-    assert texts(file) == [f"a{line_end}b", "c"]
+def test_jsonl_rows_are_placed_by_their_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", '\n{"text": "a", "n": 1}\r\n\r\n  \n{"text": "b"}')
+    assert rows(file) == [Row(2, "a"), Row(5, "b")]
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.jsonl"])
-def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
-    content = '{"text": "word"}' if name.endswith("jsonl") else "word"
-    assert texts(write(tmp_path / name, b"\xef\xbb\xbf" + content.encode())) == ["word"]
+@pytest.mark.parametrize("content", ['[{"text": "a"},\n\n{"text": "b"}]', '{"text": "a"}\n\n{"text": "b"}\n'])
+def test_json_rows_are_placed_by_their_number(tmp_path: Path, content: str) -> None:
+    assert rows(write(tmp_path / "rows.json", content)) == [Row(1, "a"), Row(2, "b")]
 
 
-def test_windows_and_old_mac_line_ends_become_newlines(tmp_path: Path) -> None:
-    assert texts(write(tmp_path / "a.txt", b"one\r\nmore\r\n\r\ntwo\rmore")) == ["one\nmore", "two\nmore"]
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_csv_rows_are_placed_by_the_line_they_begin_at(tmp_path: Path, end: str) -> None:
+    lines = ["", "text,n", '"a', "", 'b",1', "c,2", "", '"d', 'say ""so""",3', "e,4"]
+    file = write(tmp_path / "rows.csv", end.join(lines) + end)
+    assert rows(file) == [Row(3, "a\n\nb"), Row(6, "c"), Row(8, 'd\nsay "so"'), Row(10, "e")]
 
 
-def test_blank_documents_are_left_out(tmp_path: Path) -> None:
-    assert texts(write(tmp_path / "rows.jsonl", '{"text": ""}\n{"text": " \\n"}\n{"text": "a"}')) == ["a"]
+def test_parquet_rows_are_placed_by_their_number_across_row_groups(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", {"text": [str(n) for n in range(1, 251)]}, row_group_size=120)
+    assert rows(file) == [Row(n, str(n)) for n in range(1, 251)]
 
 
-def test_a_missing_path_is_named_with_the_place_it_was_looked_for(tmp_path: Path) -> None:
-    message = problem(tmp_path / "nowhere.txt")
-    assert str(tmp_path / "nowhere.txt") in message
-    assert str(Path.cwd()) in message
+def test_rows_of_a_saved_data_set_are_placed_by_their_number(tmp_path: Path) -> None:
+    assert rows(saved(tmp_path / "saved", [str(n) for n in range(1, 251)])) == [Row(n, str(n)) for n in range(1, 251)]
 
 
-def test_a_glob_without_matches_is_told(tmp_path: Path) -> None:
-    assert str(tmp_path / "*.txt") in problem(tmp_path / "*.txt")
+def table(folder: Path, kind: str, objects: list[dict[str, Any]]) -> Path:
+    """The same rows in a file of this kind; a .csv takes strings only."""
+    file = folder / f"rows{kind}"
+    if kind == ".parquet":
+        pq.write_table(pa.Table.from_pylist(objects), file)
+    elif kind == ".jsonl":
+        write(file, "".join(json.dumps(row) + "\n" for row in objects))
+    elif kind == ".json":
+        write(file, json.dumps(objects))
+    elif kind == ".csv":
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(objects[0]))
+            writer.writeheader()
+            writer.writerows(objects)
+    else:
+        datasets.Dataset.from_list(objects).save_to_disk(str(file))
+    return file
 
 
-def test_a_glob_that_matches_nothing_usable_says_what_is(tmp_path: Path) -> None:
-    write(tmp_path / "a.pdf", "x")
-    assert ".jsonl" in problem(tmp_path / "*.pdf")
+KINDS = [".jsonl", ".json", ".csv", ".parquet", " (a saved data set)"]
+NESTED = [kind for kind in KINDS if kind != ".csv"]
 
 
-@pytest.mark.parametrize("content", [b"", b" \n\n\t\n", b"\xef\xbb\xbf"])
-def test_a_file_without_text_is_named(tmp_path: Path, content: bytes) -> None:
-    file = write(tmp_path / "empty.txt", content)
-    assert str(file) in problem(file)
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_column_names_the_field(tmp_path: Path, kind: str) -> None:
+    file = table(tmp_path, kind, [{"text": "no", "body": "yes"}, {"text": "no", "body": "and yes"}])
+    assert texts(file, text_column="body") == ["yes", "and yes"]
 
 
-def test_a_folder_without_usable_files_says_what_is_usable(tmp_path: Path) -> None:
-    write(tmp_path / "a.pdf", "x")
-    message = problem(tmp_path)
-    assert str(tmp_path) in message
-    assert ".txt, .md, .jsonl" in message
+@pytest.mark.parametrize("kind", KINDS)
+def test_group_column_names_the_group(tmp_path: Path, kind: str) -> None:
+    file = table(tmp_path, kind, [{"text": "a", "by": "ann", "year": 7}, {"text": "b", "by": "bob", "year": 8}])
+    assert [row.group for row in rows(file, group_column="by")] == ["ann", "bob"]
+    assert [row.group for row in rows(file, group_column="year")] == ["7", "8"]
+    assert [row.group for row in rows(file)] == [None, None]
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.pdf", "x")
-    with pytest.raises(UsageError, match=r"\.pdf"):
-        find_files(str(file))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_without_text_is_given_as_none(tmp_path: Path, kind: str) -> None:
+    file = table(tmp_path, kind, [{"text": "a", "n": 1}, {"text": None, "n": 2}, {"text": " \n", "n": 3}])
+    assert texts(file) == ["a", None, None]
 
 
-@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
-def test_bytes_that_are_not_utf8_are_told_with_file_and_offset(tmp_path: Path, start: bytes) -> None:
-    message = problem(write(tmp_path / "latin.txt", start + b"caf\xe9 au lait"))
-    assert str(tmp_path / "latin.txt") in message
-    assert f"byte {len(start) + 3} (0xe9)" in message
+PAIRS = [{"prompt": "2+2? ", "completion": "4"}, {"prompt": "", "completion": "Größe"}]
 
 
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        ("{not json", "not JSON"),
-        ('["a"]', "must be an object"),
-        ('"a"', "must be an object"),
-        ('{"body": "a"}', "no field 'text'; it has 'body'; set data.text_column"),
-        ('{"text": null}', "must be a string, not NoneType"),
-        ('{"text": 5}', "must be a string, not int"),
-    ],
-)
-def test_a_damaged_jsonl_row_is_told_with_file_and_line(tmp_path: Path, row: str, words: str) -> None:
-    message = problem(write(tmp_path / "rows.jsonl", f'{{"text": "fine"}}\n\n{row}\n'))
-    assert f"{tmp_path / 'rows.jsonl'}, line 3:" in message
-    assert words in message
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompt_and_completion_are_one_object(tmp_path: Path, kind: str) -> None:
+    file = table(tmp_path, kind, [{"n": 1, **pair} for pair in PAIRS])
+    assert [json.loads(text or "") for text in texts(file, format="instructions")] == PAIRS
 
 
-def test_half_of_a_surrogate_pair_in_a_jsonl_row_is_told_with_its_line(tmp_path: Path) -> None:
-    """JSON can spell it, UTF-8 and tokenizers can't."""
-    message = problem(write(tmp_path / "rows.jsonl", '{"text": "fine"}\n{"text": "half \\ud83d emoji"}\n'))
-    assert f"{tmp_path / 'rows.jsonl'}, line 2:" in message
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_renames_prompt_and_completion(tmp_path: Path, kind: str) -> None:
+    file = table(tmp_path, kind, [{"q": pair["prompt"], "a": pair["completion"], "prompt": "no"} for pair in PAIRS])
+    given = texts(file, format="instructions", columns={"prompt": "q", "completion": "a"})
+    assert [json.loads(text or "") for text in given] == PAIRS
+
+
+CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2+2?"}]
+CHAT += [{"role": "assistant", "content": "4"}]
+
+
+@pytest.mark.parametrize("name", ["messages", "conversation"])
+@pytest.mark.parametrize("kind", NESTED)
+def test_messages_keep_role_and_content_alone(tmp_path: Path, kind: str, name: str) -> None:
+    file = table(tmp_path, kind, [{name: [{"weight": 1, **turn} for turn in CHAT]}])
+    [text] = texts(file, format="instructions", columns={"messages": name})
+    assert json.loads(text or "") == {"messages": CHAT}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_a_file_may_hold_pairs_and_messages(tmp_path: Path, kind: str) -> None:
+    objects = [{**PAIRS[0], "messages": None}, {"prompt": None, "completion": None, "messages": CHAT}]
+    given = texts(table(tmp_path, kind, objects), format="instructions")
+    assert [json.loads(text or "") for text in given] == [PAIRS[0], {"messages": CHAT}]
+
+
+def test_the_same_row_is_the_same_text_from_whatever_file(tmp_path: Path) -> None:
+    """What its hash is taken of, which decides its side."""
+    given = {kind: texts(table(tmp_path, kind, PAIRS), format="instructions") for kind in KINDS}
+    reordered = [{"completion": pair["completion"], "prompt": pair["prompt"]} for pair in PAIRS]
+    given["reordered"] = texts(table(tmp_path / "x", ".jsonl", reordered), format="instructions")
+    assert len({tuple(each) for each in given.values()}) == 1
+
+
+# Documents.
+
+
+def test_documents_know_their_places_and_what_was_left_out(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.jsonl", '{"text": "one"}\n\n{"text": null}\n{"text": "two"}\n')
+    second = write(tmp_path / "b.csv", 'text,n\n"three\nlines\nlong",1\n"",2\nfour,3\n')
+    config = DataConfig(path=str(tmp_path / "*.*"))
+    documents = read_documents(find_sources(config, "no cache"), PLAIN, str(tmp_path / "cache"))
+    assert [documents[number] for number in range(4)] == ["one", "two", "three\nlines\nlong", "four"]
+    assert [documents.place(number) for number in range(4)] == [
+        f"{first}:1",
+        f"{first}:4",
+        f"{second}:2",
+        f"{second}:6",
+    ]
+    assert documents.blank_places() == [f"{first}:3", f"{second}:5"]
+
+
+def test_a_source_is_read_again_only_where_it_changed(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", '{"text": "one"}\n')
+
+    def folder(**settings: Any) -> Path:
+        config = DataConfig(path=str(file), **settings)
+        return read_documents(find_sources(config, "no cache"), Fields.of(config), str(tmp_path / "cache")).folder
+
+    first = folder()
+    assert folder() == first
+    assert folder(group_column="text") != first
+    write(file, '{"text": "two"}\n')
+    assert folder() != first
+
+
+# Streams.
+
+
+def paragraphs() -> Iterator[str]:
+    """20 MB: 40,000 texts of 500 characters."""
+    return (f"{number} ".ljust(499, "é" if number % 100 == 0 else "x") for number in range(40_000))
+
+
+def peak(file: Path, unit: str | None = None) -> tuple[int, int]:
+    """The number of rows, and the most memory that Python held at once while they passed."""
+    fields = Fields.of(DataConfig(path=str(file), unit=unit))
+    source = Source(str(file), "".join(file.suffixes).removesuffix(".gz"))
+    tracemalloc.start()
+    try:
+        number = sum(row.text is not None for row in read(source, fields))
+        return number, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.jsonl.gz"])
+def test_a_file_is_read_as_a_stream(tmp_path: Path, name: str) -> None:
+    line = {"a.txt": "{}\n\n", "a.csv": '"{}"\n'}.get(name, '{{"text": "{}"}}\n')
+    content = "".join(
+        [*(["text\n"] if name == "a.csv" else []), *(line.format(text) for text in paragraphs())]
+    ).encode()
+    assert len(content) > 20 * MB
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    number, memory = peak(file, "paragraph")
+    assert number == 40_000
+    assert memory < 8 * MB
+
+
+def test_documents_are_written_as_a_stream(tmp_path: Path) -> None:
+    """What stays in memory is a few numbers a document, not its text."""
+    file = write(tmp_path / "a.txt", "\n\n".join(paragraphs()))
+    tracemalloc.start()
+    try:
+        documents = read_documents([Source(str(file), ".txt")], Fields.of(DataConfig(path=str(file))), str(tmp_path))
+        memory = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(documents) == 40_000
+    assert memory < 8 * MB

@@ -1,6 +1,8 @@
 """Which documents nearly repeat one of a side that must not know them."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,23 +10,27 @@ import numpy.typing as npt
 from domaintune.data.documents import Documents
 from domaintune.progress import progress
 
-FORMAT = 1  # raise when the same documents would be judged otherwise
-SHINGLE = 5  # characters
-SIMILAR = 0.7  # Jaccard similarity of the shingles from which on two texts are near duplicates
-PERMUTATIONS, BANDS = 128, 32  # a pair at SIMILAR is missed once in 6,000 times: (1 - 0.7 ** 4) ** 32
+FORMAT = 2  # raise when the same documents would be judged otherwise
+SHINGLE = 4  # characters
+SIMILAR = 0.55  # Jaccard similarity of the shingles from which on two texts are near duplicates
+# A pair at 0.55 is missed once in 400 times, (1 - 0.55 ** 4) ** 64, at 0.6 once in 7,000 times.
+PERMUTATIONS, BANDS = 256, 64
+DOUBT = 0.12  # four standard errors of an estimate from so many permutations
+COMPARED = 8  # of the candidates, those that seem nearest; or thousands alike in a template would take hours
 BATCH_BYTES = 2_000_000
 
 
-def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], format: str) -> npt.NDArray[np.bool_]:
     """Marks the documents of a side that nearly repeat one of a side before it.
 
-    Two texts are near duplicates where their sets of 5-character shingles, in lower case and with all white space
-    alike, have a Jaccard similarity of 0.7 or more. Candidates come from MinHash with locality-sensitive hashing
-    (Broder 1997; Leskovec et al., Mining of Massive Datasets, chapter 3); each is then compared exactly, so nothing is
-    left out by an estimate.
+    Two texts are near duplicates where their sets of 4-character shingles, in lower case and with all white space
+    alike, have a Jaccard similarity of 0.55 or more: of 15 words about three pairs may have changed places. Candidates
+    come from MinHash with locality-sensitive hashing (Broder 1997; Leskovec et al., Mining of Massive Datasets,
+    chapter 3); the nearest are then compared exactly, so nothing is left out by an estimate.
 
     Args:
         sides: (D,) masks that exclude each other: validation, test, training. Of the last none is looked up later.
+        format: `text` or `instructions`, of which what is asked and answered counts.
 
     Returns:
         (D,) True where a document is to be left out.
@@ -32,21 +38,34 @@ def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]]) ->
     from rensa import RMinHash, RMinHashLSH
 
     index = RMinHashLSH(threshold=SIMILAR, num_perm=PERMUTATIONS, num_bands=BANDS)
-    found = np.zeros(len(documents), dtype=bool)
+    digests = np.empty((sum(int(side.sum()) for side in sides[:-1]), PERMUTATIONS), dtype=np.uint32)
+    indexed = np.empty(len(digests), dtype=np.int64)  # the document of each row of `digests`
+    rows, found = 0, np.zeros(len(documents), dtype=bool)
     with progress("comparing", int(sum(side.sum() for side in sides)), "documents") as advance:
         for number, side in enumerate(sides):
             for document, text in _of_side(documents, side):
-                shingles = _shingles(text)
+                shingles = _shingles(text, format)
                 signature = RMinHash(num_perm=PERMUTATIONS, seed=0)
                 signature.update(list(shingles))
+                digest = np.array(signature.digest(), dtype=np.uint32)
                 advance(1)
-                earlier = (int(other) for other in index.query(signature))
+                candidates = np.array(index.query(signature), dtype=np.int64)
                 # What `index` holds of this very side is no reason: copies inside a side do no harm.
-                if any(not side[other] and _similarity(shingles, documents[other]) >= SIMILAR for other in earlier):
+                candidates = candidates[~side[indexed[candidates]]]
+                nearest = indexed[_nearest(candidates, (digests[candidates] == digest).mean(axis=1))]
+                if any(_similarity(shingles, _shingles(documents[other], format)) >= SIMILAR for other in nearest):
                     found[document] = True
                 elif number < len(sides) - 1:
-                    index.insert(document, signature)
+                    index.insert(rows, signature)
+                    digests[rows], indexed[rows] = digest, document
+                    rows += 1
     return found
+
+
+def _nearest(candidates: npt.NDArray[np.int64], estimates: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The few that may be near enough, the nearest first."""
+    order = np.argsort(-estimates, kind="stable")[:COMPARED]
+    return candidates[order[estimates[order] >= SIMILAR - DOUBT]]
 
 
 def _of_side(documents: Documents, side: npt.NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
@@ -57,11 +76,13 @@ def _of_side(documents: Documents, side: npt.NDArray[np.bool_]) -> Iterator[tupl
             )
 
 
-def _shingles(text: str) -> set[str]:
+def _shingles(text: str, format: str) -> set[str]:
+    if format == "instructions":  # short rows would be alike by the names of their fields
+        row: dict[str, Any] = json.loads(text)
+        text = " ".join([turn["content"] for turn in row.get("messages", ())] or row.values())
     plain = " ".join(text.lower().split())
     return {plain[start : start + SHINGLE] for start in range(max(1, len(plain) - SHINGLE + 1))}
 
 
-def _similarity(shingles: set[str], text: str) -> float:
-    others = _shingles(text)
+def _similarity(shingles: set[str], others: set[str]) -> float:
     return len(shingles & others) / len(shingles | others)

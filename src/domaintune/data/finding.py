@@ -1,5 +1,6 @@
 """`data.path` and its like -> the files and data sets behind it, each with a hash of its bytes."""
 
+import fnmatch
 import glob
 import hashlib
 import os
@@ -16,8 +17,9 @@ TEXTS = (".txt", ".md")
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SUFFIXES = (*TEXTS, *TABLES)
 GZIPPED = ".gz"  # after any of them but .parquet, which compresses by itself
-SAVED = {"dataset_info.json", "dataset_dict.json"}  # what datasets' save_to_disk leaves in a folder
+SAVED = ({"dataset_dict.json"}, {"dataset_info.json", "state.json"})  # what datasets' save_to_disk leaves in a folder
 VAL_NAMES, TEST_NAMES = ("validation", "val", "valid", "dev"), ("test",)  # of the splits of a published data set
+HUB_TIMEOUT = 5  # seconds to wait for the Hub's first answer
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Source:
                 with open(file, "rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
             except OSError as error:
-                raise UsageError(f"{file}: can't be read ({error.strerror})") from error
+                raise _unreadable(error) from error
         return digest.hexdigest()
 
 
@@ -82,12 +84,12 @@ def as_list(paths: Any) -> list[str]:
 def is_one_text(paths: Any) -> bool:
     """Whether the path is a single text file: one book, not a folder of documents."""
     files = as_list(paths)
-    return len(files) == 1 and _kind(files[0]) == ".txt" and Path(files[0]).expanduser().is_file()
+    return len(files) == 1 and _kind(files[0]) == ".txt" and os.path.isfile(os.path.expanduser(files[0]))
 
 
 def _sources(path: str, side: str | None, subset: str | None) -> list[Source]:
-    place = Path(path).expanduser()
-    if place.is_dir() and any((place / name).is_file() for name in SAVED):
+    place = Path(os.path.expanduser(path))
+    if any(all(os.path.isfile(place / name) for name in names) for names in SAVED):
         return _splits(path, _open_saved(place), side)
     if not os.path.lexists(place) and not glob.has_magic(path) and looks_like_hub_id(path):
         return _splits(path, _open_from_hub(path, subset), side)
@@ -96,8 +98,9 @@ def _sources(path: str, side: str | None, subset: str | None) -> list[Source]:
 
 def find_files(path: str) -> list[Path]:
     """The usable files behind a path, sorted by name. Raises UsageError where there are none."""
-    place = Path(path).expanduser()
-    if place.is_dir():
+    # os.path says False where Path's own methods raise: a name that is too long, a folder that may not be entered.
+    place = Path(os.path.expanduser(path))
+    if os.path.isdir(place):
         found = sorted(file for file in _walk(place) if _kind(file))
         if not found:
             raise UsageError(f"the folder holds no usable file; {_usable()}")
@@ -106,22 +109,62 @@ def find_files(path: str) -> list[Path]:
             raise UsageError(f"can't read a {place.suffix or 'file without an ending'}; {_usable()}")
         found = [place]
     else:
-        matches = [Path(match) for match in sorted(glob.glob(str(place), recursive=True))]
-        found = [match for match in matches if _kind(match) and not match.is_dir()]
+        matches = _matches(place)
+        found = [match for match in matches if _kind(match) and not os.path.isdir(match)]
         if matches and not found:
             raise UsageError(f"nothing that it matches is usable; {_usable()}")
         if not found:
-            raise UsageError(f"no such file or folder (from {Path.cwd()})")
+            raise _absent(place)
     for file in found:
-        if not file.exists():
-            raise UsageError(f"{file}: a link that leads nowhere")
-    return [file for file in found if file.is_file()]
+        if not os.path.exists(file):
+            raise UsageError(f"{file}: a link that leads nowhere, or to what may not be read")
+    ordinary = [file for file in found if os.path.isfile(file)]
+    if not ordinary:
+        raise UsageError(f"{found[0]}: neither a file nor a folder")
+    return ordinary
+
+
+def _matches(pattern: Path) -> list[Path]:
+    if "**" not in pattern.parts:
+        return [Path(name) for name in sorted(glob.glob(str(pattern)))]
+    # glob's own ** follows two links that lead back for ever
+    magic = next(number for number, part in enumerate(pattern.parts) if glob.has_magic(part))
+    folder, parts = Path(*pattern.parts[:magic]), pattern.parts[magic:]
+    files = _walk(folder) if os.path.isdir(folder) else iter(())
+    return sorted(file for file in files if _fits(file.relative_to(folder).parts, parts))
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path, part by part, is one that a pattern means; ** are any folders, or none."""
+    if not pattern or not parts:
+        return not parts and set(pattern) <= {"**"}
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _absent(place: Path) -> UsageError:
+    try:
+        os.lstat(place)
+    except PermissionError as error:
+        return _unreadable(error)
+    except (OSError, ValueError):
+        pass
+    return UsageError(f"no such file or folder (from {Path.cwd()})")
+
+
+def _unreadable(error: OSError) -> UsageError:
+    return UsageError(f"{error.filename}: can't be read ({error.strerror})")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Every file below a folder, through links too; what begins with a dot is hidden. A loop of links is gone once."""
+
+    def give_up(error: OSError) -> None:
+        raise _unreadable(error) from error  # else os.walk goes on without that folder
+
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=give_up, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
@@ -153,9 +196,9 @@ def _open_saved(folder: Path) -> dict[str, Any]:
     import datasets  # takes a second, and only these need it
 
     try:
-        opened = datasets.load_from_disk(str(folder))
+        opened = datasets.load_from_disk(str(folder), keep_in_memory=False)
     except Exception as error:  # its own errors, pyarrow's, and of the JSON beside
-        raise UsageError(f"not a whole saved data set ({_first_line(error)})") from error
+        raise UsageError(f"not a whole saved data set ({first_line(error)})") from error
     return dict(opened) if isinstance(opened, dict) else {"train": opened}
 
 
@@ -163,16 +206,31 @@ def _open_from_hub(name: str, subset: str | None) -> dict[str, Any]:
     """{split: data set} of a data set on the Hub, or in its cache; never runs code that comes with it."""
     import datasets
 
+    offline = datasets.config.HF_HUB_OFFLINE
+    refusal = "not asked, HF_HUB_OFFLINE is set" if offline else _refusal(name)
     try:
-        return dict(datasets.load_dataset(name, subset))
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise UsageError(
-            f"no such file or folder (from {Path.cwd()}), and no data set that the Hub or its cache gives: "
-            f"{_first_line(error)}"
-        ) from error
+        datasets.config.HF_HUB_OFFLINE = refusal is not None
+        return dict(datasets.load_dataset(name, subset, keep_in_memory=False))
+    except Exception as error:  # its own errors, the network's, pyarrow's, a reader's that is not installed
+        cached = "nothing" if isinstance(error, ConnectionError) else first_line(error)
+        reasons = f"the Hub: {refusal}; its cache: {cached}" if refusal else first_line(error)
+        raise UsageError(f"no such file or folder (from {Path.cwd()}), and no data set ({reasons})") from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
 
 
-def _first_line(error: Exception) -> str:
+def _refusal(name: str) -> str | None:
+    """Why the Hub does not give a data set; None where it does. `load_dataset` itself would try for half a minute."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().dataset_info(name, timeout=HUB_TIMEOUT)
+    except Exception as error:  # whatever the network stack raises
+        return first_line(error)
+    return None
+
+
+def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -1,6 +1,7 @@
 """Files -> rows: one text each, where it came from, and the group it belongs to. Nothing here knows of tokens.
 
-Everything is read as a stream: a file of many gigabytes takes no more memory than its longest row.
+Everything but a list in a .json file is read as a stream: a file of many gigabytes takes no more memory than its
+longest row, a .parquet file than its largest row group.
 """
 
 import codecs
@@ -12,10 +13,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Any, NamedTuple
 
 from domaintune.config import ROLES, DataConfig, UsageError
-from domaintune.data.finding import TEXTS, Source, is_one_text
+from domaintune.data.finding import TEXTS, Source, first_line, is_one_text
+
+BATCH = 100  # rows of a table with columns that are in memory at once
 
 
 class Row(NamedTuple):
@@ -89,8 +93,7 @@ def _texts(source: Source, unit: str) -> Iterator[Row]:
             pieces = _paragraphs(lines) if unit == "paragraph" else ((n, line) for n, line in enumerate(lines, start=1))
         for place, text in pieces:
             if "\0" in text:
-                place += text[: text.index("\0")].count("\n")
-                raise UsageError(f"{source.name}, line {place}: a NUL character; this is no text file")
+                raise _nul(source, place + text[: text.index("\0")].count("\n"))
             yield Row(place, _not_blank(text.strip("\n")))
 
 
@@ -107,14 +110,19 @@ def _paragraphs(lines: IO[str]) -> Iterator[tuple[int, str]]:
         yield number + 1 - len(piece), "".join(piece)
 
 
+def _nul(source: Source, line: int) -> UsageError:
+    return UsageError(f"{source.name}, line {line}: a NUL character; this is no text, or not in UTF-8")
+
+
 @contextmanager
-def _opened(source: Source, newline: str | None = None) -> Iterator[IO[str]]:
-    """A stream of text: UTF-8 with or without a byte order mark, unpacked where it is gzipped."""
+def _opened(source: Source) -> Iterator[IO[str]]:
+    """A stream of text: UTF-8 with or without a byte order mark, any line ends, unpacked where it is gzipped."""
     try:
-        with _binary(source) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline=newline) as stream:
-            yield stream
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source.name}: {_not_utf8(source)}") from error
+        with _binary(source) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as stream:
+            try:
+                yield stream
+            except UnicodeDecodeError as error:
+                raise UsageError(f"{source.name}: {_not_utf8(source)}") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{source.name}: not a whole gzip file ({error})") from error
     except OSError as error:
@@ -129,16 +137,20 @@ def _not_utf8(source: Source) -> str:
     """Where the first byte that is not UTF-8 stands: a stream's own error counts from the beginning of a buffer."""
     decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
     with _binary(source) as raw:
-        while True:
-            chunk = raw.read(1 << 20)
+        for chunk in chain(iter(lambda: raw.read(1 << 20), b""), [b""]):
             kept = len(decoder.getstate()[0])  # of a character that the last chunk cut
             try:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 byte, place = error.object[error.start], done - kept + error.start
                 encoding = "UTF-16" if place == 0 and byte in (0xFE, 0xFF) else "WINDOWS-1252"
-                return f"not UTF-8 at byte {place} (0x{byte:02x}); convert it, for example with iconv -f {encoding}"
+                what = " of what is packed in it" if source.gzipped else ""
+                return (
+                    f"not UTF-8 at byte {place}{what} (0x{byte:02x}); text in another encoding must be converted, for "
+                    f"example with iconv -f {encoding} -t UTF-8"
+                )
             done += len(chunk)
+    return "not UTF-8 when it was first read; it changes meanwhile"
 
 
 # Tables: {column: value} of each row, with its place.
@@ -153,7 +165,7 @@ def _parsed_lines(source: Source, lines: IO[str]) -> Iterator[tuple[int, Any]]:
     # Not splitlines(): JSON strings may hold U+2028 and its like, which are no line ends here.
     for number, line in enumerate(lines, start=1):
         if not line.isspace():
-            yield number, _parse(source, line, f", line {number}")
+            yield number, _parse(source, line.rstrip("\n"), f", line {number}")
 
 
 def _parse(source: Source, text: str, place: str = "") -> Any:
@@ -161,7 +173,9 @@ def _parse(source: Source, text: str, place: str = "") -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = place or f", line {error.lineno}"
-        raise UsageError(f"{source.name}{where}: not JSON ({error.msg} at column {error.colno})") from error
+        raise UsageError(f"{source.name}{where}: not JSON at column {error.colno} ({error.msg})") from error
+    except ValueError as error:
+        raise UsageError(f"{source.name}{place}: a number of too many digits ({error})") from None
     except RecursionError:
         raise UsageError(f"{source.name}{place}: JSON nested too deeply to be rows") from None
 
@@ -172,7 +186,7 @@ def _json(source: Source, _: Fields) -> Iterator[tuple[int, Any]]:
         first = next((line for line in stream if not line.isspace()), "")
         stream.seek(0)
         if first.lstrip().startswith("{") and first.rstrip().endswith("}"):
-            yield from _parsed_lines(source, stream)
+            yield from enumerate((row for _, row in _parsed_lines(source, stream)), start=1)
             return
         rows = _parse(source, stream.read()) if first else []
     if not isinstance(rows, list):
@@ -181,17 +195,16 @@ def _json(source: Source, _: Fields) -> Iterator[tuple[int, Any]]:
 
 
 def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
-    """Rows with a header, quoted as spreadsheets do; a text may hold line ends."""
+    """Rows below a header, placed by the line they start at; quoted as spreadsheets do, so texts may hold line ends."""
     csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 128 kB
-    with _opened(source, newline="") as stream:
+    with _opened(source) as stream:
         reader = csv.reader(_without_nul(source, stream), delimiter="\t" if source.kind == ".tsv" else ",", strict=True)
         line = 0
         try:
-            header = next(reader, [])
+            header = next((row for row in reader if row), [])
             line = reader.line_num
-            wanted = [*fields.names(), fields.group_column]
-            if twice := [name for name in header if header.count(name) > 1 and name in wanted]:
-                raise UsageError(f"{source.name}, line 1: two columns are called {twice[0]!r}")
+            if header:
+                _wanted(header, fields, f"{source.name}, line {line}")
             for row in reader:
                 begins, line = line + 1, reader.line_num
                 if row and len(row) != len(header):
@@ -202,13 +215,16 @@ def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
                 if row:
                     yield begins, dict(zip(header, row, strict=True))
         except csv.Error as error:
-            raise UsageError(f"{source.name}, line {line + 1}: broken quotes ({error})") from error
+            raise UsageError(
+                f"{source.name}, line {line + 1}: broken quotes ({error}); a field that begins with a quote "
+                f"must end with one, and a quote inside it is written twice"
+            ) from error
 
 
 def _without_nul(source: Source, lines: IO[str]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
-            raise UsageError(f"{source.name}, line {number}: a NUL character; this is no text file")
+            raise _nul(source, number)
         yield line
 
 
@@ -218,22 +234,28 @@ def _parquet(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
 
     try:
         with pyarrow.parquet.ParquetFile(source.name, pre_buffer=False) as file:
-            columns = [name for name in file.schema_arrow.names if name in (*fields.names(), fields.group_column)]
-            if not columns:
-                raise UsageError(f"{source.name}: {_no_column(fields, file.schema_arrow.names)}")
-            batches = file.iter_batches(batch_size=1000, columns=columns)
+            columns = _wanted(file.schema_arrow.names, fields, source.name)
+            batches = file.iter_batches(BATCH, columns=columns)
             rows = (row for batch in batches for row in batch.to_pylist())
             yield from enumerate(rows, start=1)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source.name}: not a whole parquet file ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{source.name}: damaged, or not a parquet file ({first_line(error)})") from error
 
 
 def _dataset(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
-    columns = [name for name in source.dataset.column_names if name in (*fields.names(), fields.group_column)]
-    if not columns:
-        raise UsageError(f"{source.name}: {_no_column(fields, source.dataset.column_names)}")
-    rows = (row for batch in source.dataset.select_columns(columns).iter(1000) for row in _by_row(batch))
+    columns = _wanted(source.dataset.column_names, fields, source.name)
+    rows = (row for batch in source.dataset.select_columns(columns).iter(BATCH) for row in _by_row(batch))
     yield from enumerate(rows, start=1)
+
+
+def _wanted(columns: list[str], fields: Fields, where: str) -> list[str]:
+    """Those of a table's columns that are wanted. Raises UsageError where none of them can hold a text."""
+    if not set(columns) & set(fields.names()):
+        raise UsageError(f"{where}: {_no_column(fields, columns)}")
+    wanted = [name for name in columns if name in (*fields.names(), fields.group_column)]
+    if twice := [name for name in wanted if wanted.count(name) > 1]:
+        raise UsageError(f"{where}: two columns are called {twice[0]!r}")
+    return wanted
 
 
 def _by_row(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -264,11 +286,11 @@ def _text(row: Any, fields: Fields) -> str | None:
 def _instruction(row: dict[str, Any], fields: Fields) -> str | None:
     """A canonical JSON object, so that the same row has the same hash from whatever file it comes."""
     prompt, completion, messages = (name for _, name in fields.columns)
-    if row.get(messages) is not None:
-        chat = row[messages]
+    if messages in row and not (prompt in row and completion in row and row[messages] is None):
+        chat = [] if row[messages] is None else row[messages]
         if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
             raise ValueError(f"field {messages!r} must be a list of objects with role and content")
-        turns = [{key: _string(turn, key, f"a message has no {key!r}") for key in ("role", "content")} for turn in chat]
+        turns = [{key: _said(turn, key) for key in ("role", "content")} for turn in chat]
         answers = [turn for turn in turns if turn["role"] == "assistant" and _not_blank(turn["content"])]
         return json.dumps({"messages": turns}, ensure_ascii=False) if answers else None
     missing = _no_column(fields, row)
@@ -276,12 +298,22 @@ def _instruction(row: dict[str, Any], fields: Fields) -> str | None:
     return json.dumps(pair, ensure_ascii=False) if _not_blank(pair["completion"]) else None
 
 
+def _said(turn: dict[str, Any], key: str) -> str:
+    said = _string(turn, key, f"a message has no {key!r}")
+    if said is None:
+        raise ValueError(f"a message's {key!r} must be a string, not null")
+    return said
+
+
 def _group(row: Mapping[str, Any], fields: Fields) -> str | None:
     if fields.group_column is None:
         return None
-    if row.get(fields.group_column) is None:
+    group = row.get(fields.group_column)
+    if group is None or group == "":  # null as a .csv file writes it
         raise ValueError(f"nothing in {fields.group_column!r}, which data.group_column names; {_has(row)}")
-    return str(row[fields.group_column])
+    if isinstance(group, int | float):
+        return str(group)
+    return _string(row, fields.group_column, "")
 
 
 def _string(row: Mapping[str, Any], name: str, missing: str) -> str | None:
@@ -292,8 +324,10 @@ def _string(row: Mapping[str, Any], name: str, missing: str) -> str | None:
         raise ValueError(f"field {name!r} must be a string, not {_type(value)}")
     if value is not None and "\0" in value:
         raise ValueError(f"field {name!r} holds a NUL character")
-    if value is not None and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError(f"field {name!r} holds half a surrogate pair, which is no text")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"field {name!r} holds half a surrogate pair, which is no text") from None
     return value
 
 

@@ -64,7 +64,7 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
         copies = copied(documents.hashes, side)
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
     if config.dedup == "near":
-        similar = _near_duplicates(documents, side, cache)
+        similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
     return Splits(documents, side, duplicates, near)
 
@@ -75,12 +75,19 @@ def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
     Texts (or groups) at [0, val_fraction) are val, those at [val_fraction, val_fraction + test_fraction) test, the
     rest train. A fraction counts for nothing where documents of that side were given.
     """
-    given = documents.given_sides
-    val = 0.0 if (given == VAL).any() else config.val_fraction
-    test = 0.0 if (given == TEST).any() else config.test_fraction
+    given, (val, test) = documents.given_sides, _fractions(documents, config)
     place = positions(documents.group_hashes, config.split_seed)
     drawn = np.where(place < val, VAL, np.where(place < val + test, TEST, TRAIN))
     return np.where(given >= 0, given, drawn).astype(np.int8)
+
+
+def _fractions(documents: Documents, config: DataConfig) -> tuple[float, float]:
+    """What share of the documents without a given side is drawn for validation and for test."""
+    given = documents.given_sides
+    return (
+        0.0 if (given == VAL).any() else config.val_fraction,
+        0.0 if (given == TEST).any() else config.test_fraction,
+    )
 
 
 def positions(hashes: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
@@ -106,9 +113,12 @@ def copied(hashes: npt.NDArray[np.uint64], side: npt.NDArray[np.int8]) -> npt.ND
     return copies
 
 
-def _near_duplicates(documents: Documents, side: npt.NDArray[np.int8], cache: str) -> npt.NDArray[np.bool_]:
+def _near_duplicates(
+    documents: Documents, side: npt.NDArray[np.int8], format: str, cache: str
+) -> npt.NDArray[np.bool_]:
     def make(folder: Path) -> None:
-        np.save(folder / "near.npy", deduplicating.near_duplicates(documents, [side == name for name in FIRST]))
+        found = deduplicating.near_duplicates(documents, [side == name for name in FIRST], format)
+        np.save(folder / "near.npy", found)
 
     key = {
         "format": deduplicating.FORMAT,
@@ -119,21 +129,29 @@ def _near_duplicates(documents: Documents, side: npt.NDArray[np.int8], cache: st
 
 
 def check_sides(splits: Splits, config: DataConfig) -> None:
-    """Raises UsageError where there is nothing to train or to validate on."""
+    """Raises UsageError where there is nothing to train or to validate on, or no text in a path that was given."""
+    given = splits.documents.given_sides
+    for name, path, side in (("val", config.val_path, VAL), ("test", config.test_path, TEST)):
+        if path and not (given == side).any():
+            raise UsageError(f"data.{name}_path={path}: no text in it")
     numbers = {name: len(splits.of(name)) for name in SIDES}
     if numbers["train"] and numbers["val"]:
         return
     lacking = "validate" if numbers["train"] else "train"
-    number = int((splits.side != LEFT_OUT).sum())
-    if config.val_path or config.test_path:
+    drawn = (given < 0) & (splits.side != LEFT_OUT)
+    if not drawn.any():
         raise UsageError(f"nothing to {lacking} on: every document of data.path is in data.val_path or data.test_path")
-    place = positions(splits.documents.group_hashes[splits.side != LEFT_OUT], config.split_seed)
-    enough = math.ceil(place.min() * 100 + 1e-9) / 100
+    val, test = _fractions(splits.documents, config)
+    place = positions(splits.documents.group_hashes[drawn], config.split_seed)
+    groups = f" in {len(np.unique(place))} of data.group_column={config.group_column}" if config.group_column else ""
     message = (
-        f"the corpus is too small to split: of {number} document{'s' * (number != 1)} none is left to {lacking} on "
-        f"at data.val_fraction={config.val_fraction:g}"
+        f"the corpus is too small to split: of {len(place)} document{'s' * (len(place) != 1)}{groups} none is left to "
+        f"{lacking} on at data.val_fraction={val:g} and data.test_fraction={test:g}"
     )
-    if enough <= 0.9 and (place >= enough + config.test_fraction).any():
+    if splits.near_duplicates:
+        raise UsageError(f"{message}: {splits.near_duplicates:,} nearly repeat others; data.dedup=exact keeps them")
+    enough = math.ceil(place.min() * 100 + 1e-9) / 100
+    if not (given == VAL).any() and enough <= 0.9 and (place >= enough + test).any():
         message += f". With data.val_fraction={enough:.2f} there is one on each side"
     raise UsageError(
         f"{message}. Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"

@@ -1,0 +1,280 @@
+"""Paths, globs, links, saved data sets and names on the Hub -> what will be read, in which order, on which side."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from datasets.arrow_writer import ArrowWriter
+
+from domaintune.config import DataConfig, UsageError
+from domaintune.data.finding import Source, find_files, find_sources, is_one_text, looks_like_hub_id
+from domaintune.data.reading import Fields, read
+
+
+def write(file: Path, content: str = "x") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content, encoding="utf-8")
+    return file
+
+
+def names(path: Path | str, relative_to: Path) -> list[str]:
+    return [str(file.relative_to(relative_to)) for file in find_files(str(path))]
+
+
+def problem(path: Any, **settings: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        find_sources(DataConfig(path=path if isinstance(path, list) else str(path), **settings), "no cache")
+    return str(caught.value)
+
+
+def found(path: Any, **settings: Any) -> list[Source]:
+    return find_sources(DataConfig(path=path if isinstance(path, list) else str(path), **settings), "no cache")
+
+
+def texts(sources: list[Source]) -> list[tuple[str | None, str | None]]:
+    """(side, text) of every row."""
+    fields = Fields.of(DataConfig())
+    return [(source.side, row.text) for source in sources for row in read(source, fields)]
+
+
+def data_set(*texts: str) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"text": list(texts)})
+
+
+def hub_data_set(cache: Path, name: str, splits: Mapping[str, list[str]], config: str = "default") -> None:
+    """A data set as `load_dataset` leaves it in its cache."""
+    short = name.split("/")[1]
+    folder = cache / name.replace("/", "___") / config / "0.0.0" / "0123abcd"
+    folder.mkdir(parents=True)
+    features = datasets.Features({"text": datasets.Value("string")})
+    known = datasets.SplitDict(dataset_name=short)
+    for split, rows in splits.items():
+        with ArrowWriter(path=str(folder / f"{short}-{split}.arrow"), features=features) as writer:
+            for text in rows:
+                writer.write({"text": text})
+            writer.finalize()
+        known.add(datasets.SplitInfo(split, num_bytes=1, num_examples=len(rows), dataset_name=short))
+    datasets.DatasetInfo(
+        features=features, splits=known, config_name=config, dataset_name=short, builder_name="json", version="0.0.0"
+    ).write_to_directory(str(folder))
+
+
+def test_a_folder_is_searched_through_in_the_order_of_names(tmp_path: Path) -> None:
+    usable = ["a/deep/y.txt", "a/z.md", "b.txt", "d.jsonl", "e.csv.gz", "f.parquet", "g.tsv", "h.json", "i.txt.gz"]
+    for name in [*usable, "c.pdf", "none", "j.parquet.gz", "k.gz", "l.text"]:
+        write(tmp_path / name)
+    assert names(tmp_path, tmp_path) == usable
+
+
+def test_what_begins_with_a_dot_is_hidden(tmp_path: Path) -> None:
+    for name in ("seen.txt", ".hidden.txt", ".git/notes.txt", "sub/.cache/a.txt"):
+        write(tmp_path / name)
+    assert names(tmp_path, tmp_path) == ["seen.txt"]
+    assert names(tmp_path / "*.txt", tmp_path) == ["seen.txt"]
+
+
+def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
+    write(tmp_path / ".notes" / "a.txt")
+    assert names(tmp_path / ".notes", tmp_path) == [".notes/a.txt"]
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "a.txt")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "notes" / "b.txt").symlink_to(tmp_path / "elsewhere" / "a.txt")
+    assert names(tmp_path / "notes", tmp_path / "notes") == ["b.txt", "folder/a.txt"]
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.txt"])
+def test_a_loop_of_links_is_gone_once(tmp_path: Path, pattern: str) -> None:
+    write(tmp_path / "a.txt")
+    write(tmp_path / "sub" / "b.txt")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    (tmp_path / "sub" / "self").symlink_to(tmp_path / "sub")
+    assert sorted(Path(file).name for file in find_files(str(tmp_path / pattern))) == ["a.txt", "b.txt"]
+
+
+def test_a_folder_that_is_called_like_a_file_is_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "x.txt" / "inside.md")
+    assert names(tmp_path / "x.txt", tmp_path) == ["x.txt/inside.md"]
+    assert names(tmp_path, tmp_path) == ["x.txt/inside.md"]
+
+
+def test_a_glob_takes_usable_files_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("b1.txt", "a1.txt", "a2.md", "a3.pdf", "deep/a4.txt"):
+        write(tmp_path / name)
+    (tmp_path / "a5.txt").mkdir()
+    assert names(tmp_path / "a*", tmp_path) == ["a1.txt", "a2.md"]
+    assert names(tmp_path / "**" / "a*.txt", tmp_path) == ["a1.txt", "deep/a4.txt"]
+    assert names(tmp_path / "d*" / "**", tmp_path) == ["deep/a4.txt"]
+    assert names(tmp_path / "**" / "deep" / "?4.*", tmp_path) == ["deep/a4.txt"]
+
+
+def test_a_folder_name_with_glob_characters_is_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "notes [2024]" / "a.txt")
+    assert names(tmp_path / "notes [2024]", tmp_path) == ["notes [2024]/a.txt"]
+
+
+def test_the_home_folder_can_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "texts" / "only.txt")
+    write(tmp_path / "book.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert names("~/texts", tmp_path) == ["texts/only.txt"]
+    assert is_one_text("~/book.txt")
+
+
+def test_an_ending_in_capitals_makes_no_difference(tmp_path: Path) -> None:
+    [source] = found(write(tmp_path / "UPPER.CSV.GZ"))
+    assert (source.kind, source.gzipped) == (".csv", True)
+    assert is_one_text(str(write(tmp_path / "BOOK.TXT")))
+
+
+def test_only_a_single_text_file_is_one_text(tmp_path: Path) -> None:
+    book = str(write(tmp_path / "book.txt"))
+    assert is_one_text(book)
+    assert is_one_text([book])
+    assert is_one_text(str(write(tmp_path / "packed.txt.gz")))
+    others = [str(tmp_path), [book, book], str(tmp_path / "*.txt"), str(write(tmp_path / "notes.md")), None]
+    assert [other for other in others if is_one_text(other)] == []
+
+
+def test_a_list_is_read_in_its_own_order(tmp_path: Path) -> None:
+    files = [write(tmp_path / "b.txt"), write(tmp_path / "a.md"), write(tmp_path / "sub" / "c.txt")]
+    sources = found([str(files[0]), str(tmp_path / "sub"), str(tmp_path / "*.md")])
+    assert [source.name for source in sources] == [str(files[0]), str(files[2]), str(files[1])]
+
+
+def test_validation_and_test_paths_give_the_side(tmp_path: Path) -> None:
+    a, b, c, d = (str(write(tmp_path / f"{name}.txt")) for name in "abcd")
+    sources = found(a, val_path=[b, c], test_path=d)
+    assert [(source.name, source.side) for source in sources] == [(a, None), (b, "val"), (c, "val"), (d, "test")]
+
+
+def test_a_wrong_path_is_told_with_its_setting(tmp_path: Path) -> None:
+    good = str(write(tmp_path / "a.txt"))
+    gone = str(tmp_path / "gone.txt")
+    assert problem([good, gone]) == f"data.path={gone}: no such file or folder (from {Path.cwd()})"
+    assert problem(good, val_path=gone).startswith(f"data.val_path={gone}: ")
+    assert problem(good, test_path=gone).startswith(f"data.test_path={gone}: ")
+
+
+def test_the_same_bytes_have_the_same_hash_wherever_they_lie(tmp_path: Path) -> None:
+    first, second, other = (write(tmp_path / f"{name}.txt", text) for name, text in ("ax", "bx", "cy"))
+    assert Source(str(first), ".txt").sha256 == Source(str(second), ".txt").sha256
+    assert Source(str(first), ".txt").sha256 != Source(str(other), ".txt").sha256
+
+
+def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
+    data_set("one", "two").save_to_disk(str(tmp_path / "saved"))
+    [source] = found(tmp_path / "saved")
+    assert source.name == f"{tmp_path / 'saved'} (train)"
+    assert texts([source]) == [(None, "one"), (None, "two")]
+
+
+def test_saved_splits_serve_as_what_they_are(tmp_path: Path) -> None:
+    splits = {"train": data_set("a"), "validation": data_set("b"), "test": data_set("c"), "extra": data_set("d")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    assert texts(found(tmp_path / "saved")) == [(None, "a"), ("val", "b"), ("test", "c")]
+
+
+def test_a_path_of_its_own_goes_before_a_published_split(tmp_path: Path) -> None:
+    splits = {"train": data_set("a"), "dev": data_set("b"), "test": data_set("c")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    own = write(tmp_path / "own.md", "mine")
+    assert texts(found(tmp_path / "saved", val_path=str(own))) == [(None, "a"), ("test", "c"), ("val", "mine")]
+
+
+def test_as_validation_path_a_data_set_gives_its_validation_split(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": data_set("a"), "validation": data_set("b")}).save_to_disk(str(tmp_path / "saved"))
+    data_set("c").save_to_disk(str(tmp_path / "single"))
+    text = write(tmp_path / "own.md", "mine")
+    sources = found(text, val_path=str(tmp_path / "saved"), test_path=str(tmp_path / "single"))
+    assert texts(sources) == [(None, "mine"), ("val", "b"), ("test", "c")]
+
+
+def test_a_data_set_without_the_split_that_is_wanted_names_those_it_has(tmp_path: Path) -> None:
+    datasets.DatasetDict({"left": data_set("a"), "right": data_set("b")}).save_to_disk(str(tmp_path / "saved"))
+    assert problem(tmp_path / "saved") == f"data.path={tmp_path / 'saved'}: no train split; there are left, right"
+
+
+def test_data_sets_with_other_texts_have_other_hashes(tmp_path: Path) -> None:
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        data_set(text).save_to_disk(str(tmp_path / name))
+    first, same, other = (found(tmp_path / name)[0].sha256 for name in "abc")
+    assert first == same
+    assert first != other
+
+
+def test_a_saved_data_set_with_a_damaged_part_is_told(tmp_path: Path) -> None:
+    data_set("one").save_to_disk(str(tmp_path / "saved"))
+    [arrow] = (tmp_path / "saved").glob("*.arrow")
+    arrow.write_bytes(b"nothing of the sort")
+    assert problem(tmp_path / "saved").startswith(f"data.path={tmp_path / 'saved'}: not a whole saved data set (")
+
+
+def test_a_folder_with_a_list_of_data_sets_is_no_saved_data_set(tmp_path: Path) -> None:
+    """Other programs keep a dataset_info.json beside their files, with another content."""
+    write(tmp_path / "dataset_info.json", "[]")
+    write(tmp_path / "a.txt", "text")
+    assert texts(found(tmp_path)) == [(None, "text")]
+
+
+def test_a_data_set_of_the_hub_is_opened_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    hub_data_set(tmp_path, "someone/some_texts", {"train": ["a", "b"], "validation": ["c"]})
+    sources = found("someone/some_texts")
+    assert [source.name for source in sources] == ["someone/some_texts (train)", "someone/some_texts (validation)"]
+    assert texts(sources) == [(None, "a"), (None, "b"), ("val", "c")]
+    assert sources[0].sha256 != sources[1].sha256
+    assert datasets.config.HF_HUB_OFFLINE is True, "as it was"
+
+
+def test_a_subset_names_one_of_the_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    hub_data_set(tmp_path, "someone/some_texts", {"train": ["english"]}, "en")
+    hub_data_set(tmp_path, "someone/some_texts", {"train": ["deutsch"]}, "de")
+    assert texts(found("someone/some_texts", subset="de")) == [(None, "deutsch")]
+    assert "config 'fr'" in problem("someone/some_texts", subset="fr")
+
+
+def test_a_name_that_is_neither_here_nor_on_the_hub_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    assert problem("someone/nothing") == (
+        f"data.path=someone/nothing: no such file or folder (from {Path.cwd()}), and no data set "
+        f"(the Hub: not asked, HF_HUB_OFFLINE is set; its cache: nothing)"
+    )
+
+
+def test_a_folder_here_goes_before_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "someone" / "texts" / "a.md", "here")
+    monkeypatch.chdir(tmp_path)
+    assert texts(found("someone/texts")) == [(None, "here")]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("owner/name", True),
+        ("owner/name-2.0_x", True),
+        ("owner/name.jsonl", False),
+        ("owner/name.txt.gz", False),
+        ("name", False),
+        ("a/b/c", False),
+        ("./name", False),
+        ("/owner/name", False),
+        ("~/name", False),
+    ],
+)
+def test_a_name_on_the_hub_has_one_slash_and_no_ending_of_a_file(path: str, is_one: bool) -> None:
+    assert looks_like_hub_id(path) is is_one
+
+
+def test_a_special_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    assert problem(tmp_path / "pipe.txt").endswith(f"{tmp_path / 'pipe.txt'}: neither a file nor a folder")
+    write(tmp_path / "a.txt")
+    assert names(tmp_path, tmp_path) == ["a.txt"]
