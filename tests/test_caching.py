@@ -2,10 +2,13 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from domaintune import caching
 from domaintune.caching import CONTENTS, cached, is_complete
 from domaintune.config import UsageError
 
@@ -116,6 +119,20 @@ def test_two_processes_that_want_the_same_entry_make_it_once(tmp_path: Path) -> 
     assert sorted(map(len, printed)) == [1, 2], "one has begun, the other waited"
     assert len({lines[-1] for lines in printed}) == 1
     assert names(Path(printed[0][-1])) == {"half.bin", "rest.bin", CONTENTS}
+
+
+def test_who_waits_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cached(str(tmp_path), "texts", KEY, fill)
+    (folder / CONTENTS).unlink()
+    monkeypatch.setattr(caching, "PATIENCE", 0.05)
+    said = ""
+    with ThreadPoolExecutor(1) as other:
+        with FileLock(folder.with_suffix(".lock")):
+            waiting = other.submit(cached, str(tmp_path), "texts", KEY, fill)
+            while not said and not waiting.done():
+                said = capsys.readouterr().err
+        assert waiting.result(timeout=30) == folder
+    assert said == "waiting for another process that is making the same texts\n"
 
 
 @pytest.mark.parametrize("inside", ["", "cache", "some/cache"])

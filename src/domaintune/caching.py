@@ -4,14 +4,16 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from domaintune.config import UsageError
 
+PATIENCE = 2  # seconds to wait for a lock in silence
 CONTENTS = "contents.json"  # written last: the key, and the size of every other file
 
 
@@ -35,7 +37,7 @@ def cached(cache: str, kind: str, key: Mapping[str, Any], make: Callable[[Path],
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with _lock(folder.with_suffix(".lock")):
             if not is_complete(folder):
                 _make(folder, key, make)
     except OSError as error:
@@ -44,6 +46,16 @@ def cached(cache: str, kind: str, key: Mapping[str, Any], make: Callable[[Path],
         reason = f"{folder.parent} can't be written ({error.strerror or error})"
         raise UsageError(f"paths.cache={cache}: {reason}; DOMAINTUNE_CACHE names another folder") from error
     return folder
+
+
+def _lock(file: Path) -> AcquireReturnProxy:
+    """Held until the end of a `with` block; the system frees the lock of a process that was killed."""
+    lock = FileLock(file)
+    try:
+        return lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print(f"waiting for another process that is making the same {file.parent.name}", file=sys.stderr)
+        return lock.acquire()
 
 
 def _concerns(error: OSError, folder: Path) -> bool:

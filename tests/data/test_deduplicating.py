@@ -171,6 +171,17 @@ def test_of_instructions_the_names_of_their_fields_do_not_count(tmp_path: Path) 
     assert marked(tmp_path, [val], [], [train, chat("good morning\n", "hello")], "instructions")[2] == [False, True]
 
 
+def test_a_system_message_that_all_share_makes_nothing_alike(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "You are a patient assistant who answers in one short sentence. " * 3}
+
+    def asked(question: str) -> str:
+        return json.dumps({"messages": [system, {"role": "user", "content": question}]})
+
+    val, train = asked("Which rivers meet in Passau?"), asked("How long does an egg boil?")
+    again = asked("which rivers  meet in Passau ?")
+    assert marked(tmp_path, [val], [], [train, again], "instructions")[2] == [False, True]
+
+
 def test_instructions_are_compared_when_they_are_read(tmp_path: Path) -> None:
     draw = random.Random(0)
     words = [text(draw, 20) for _ in range(100)]

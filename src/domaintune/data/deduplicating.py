@@ -10,7 +10,7 @@ import numpy.typing as npt
 from domaintune.data.documents import Documents
 from domaintune.progress import progress
 
-FORMAT = 2  # raise when the same documents would be judged otherwise
+FORMAT = 3  # raise when the same documents would be judged otherwise
 SHINGLE = 4  # characters
 SIMILAR = 0.55  # Jaccard similarity of the shingles from which on two texts are near duplicates
 # A pair at 0.55 is missed once in 400 times, (1 - 0.55 ** 4) ** 64, at 0.6 once in 7,000 times.
@@ -79,7 +79,8 @@ def _of_side(documents: Documents, side: npt.NDArray[np.bool_]) -> Iterator[tupl
 def _shingles(text: str, format: str) -> set[str]:
     if format == "instructions":  # short rows would be alike by the names of their fields
         row: dict[str, Any] = json.loads(text)
-        text = " ".join([turn["content"] for turn in row.get("messages", ())] or row.values())
+        turns = [turn["content"] for turn in row.get("messages", ()) if turn["role"] != "system"]  # often one for all
+        text = " ".join(turns or row.values())
     plain = " ".join(text.lower().split())
     return {plain[start : start + SHINGLE] for start in range(max(1, len(plain) - SHINGLE + 1))}
 

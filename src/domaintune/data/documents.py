@@ -17,7 +17,7 @@ from domaintune.data.finding import Source
 from domaintune.data.reading import Fields, read
 from domaintune.progress import progress
 
-FORMAT = 1  # raise when the same files would give other documents
+FORMAT = 2  # raise when the same files would give other documents
 NAMED_BLANKS = 5  # rows without text that a message names
 SIDES = ("train", "val", "test")
 GIVEN = {None: -1, "train": 0, "val": 1, "test": 2}  # the number of a source's side; -1: to be decided

@@ -85,12 +85,17 @@ def _at(source: Source, place: int) -> str:
 
 
 def _texts(source: Source, unit: str) -> Iterator[Row]:
-    """The whole file, its paragraphs (runs of lines that are not blank) or its lines, placed by the line they start."""
+    """The whole file, its paragraphs (runs of lines that are not blank) or its lines, placed by the line they start.
+
+    Blank lines between them are layout, not rows without text.
+    """
     with _opened(source) as lines:
         if unit == "file":
             pieces = iter([(1, lines.read())])
+        elif unit == "paragraph":
+            pieces = _paragraphs(lines)
         else:
-            pieces = _paragraphs(lines) if unit == "paragraph" else ((n, line) for n, line in enumerate(lines, start=1))
+            pieces = ((number, line) for number, line in enumerate(lines, start=1) if not line.isspace())
         for place, text in pieces:
             if "\0" in text:
                 raise _nul(source, place + text[: text.index("\0")].count("\n"))
