@@ -1,5 +1,8 @@
 """Packed documents: the same logits, losses and gradients as each document on its own."""
 
+import inspect
+from itertools import pairwise
+
 import pytest
 import tiny
 import torch
@@ -44,8 +47,31 @@ def loss_and_gradient(made: CausalLM, batches) -> tuple[float, torch.Tensor]:
     return float(total.detach()), torch.cat([p.grad.flatten() for p in made.parameters()])
 
 
+def varlen_by_hand(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size):
+    """What torch's kernel computes on a GPU, from the definition of attention; (T, H, D)."""
+    assert window_size == (-1, 0)
+    assert cu_seq_q.dtype == torch.int32
+    assert max_q == max_k >= int(cu_seq_q.diff().max())
+    assert query.shape == key.shape == value.shape
+    outputs = []
+    for first, end in pairwise(cu_seq_q.tolist()):
+        scores = torch.einsum("thd,shd->hts", query[first:end], key[first:end])
+        scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
+        later = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
+        outputs.append(
+            torch.einsum("hts,shd->thd", scores.masked_fill(later, -torch.inf).softmax(-1), value[first:end])
+        )
+    return torch.cat(outputs)
+
+
+def test_the_kernel_for_variable_lengths_takes_what_these_tests_hand_it():
+    given = inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters
+    assert set(inspect.signature(varlen_by_hand).parameters) <= set(given)
+    assert not attention.fits_varlen(torch.zeros(1, 2, 8, 16, dtype=torch.bfloat16), 0.0), "a CPU has none"
+
+
 @pytest.mark.parametrize("shape", [gpt2, llama])
-@pytest.mark.parametrize("kernel", ["each document", "block mask"])
+@pytest.mark.parametrize("kernel", ["each document", "block mask", "varlen"])
 def test_loss_and_gradients_equal_those_of_the_documents_one_at_a_time(shape, kernel, monkeypatch):
     torch.manual_seed(0)
     model = shape()
@@ -54,6 +80,9 @@ def test_loss_and_gradients_equal_those_of_the_documents_one_at_a_time(shape, ke
     isolate_documents(model)
     if kernel == "each document":
         monkeypatch.setattr(attention, "MASKED_UP_TO", BLOCK - 1)
+    if kernel == "varlen":
+        monkeypatch.setattr(attention, "fits_varlen", lambda *_: True)
+        monkeypatch.setattr(attention, "varlen_attn", varlen_by_hand)
     loss, packed = loss_and_gradient(task(model), [pack(rows(), BLOCK, 0)])
     assert loss == pytest.approx(expected, rel=1e-5)
     assert (packed - gradient).norm() <= 1e-5 * gradient.norm()

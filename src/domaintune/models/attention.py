@@ -4,12 +4,14 @@ Registered with transformers' AttentionInterface under the name DOCUMENTS; a mod
 interface (GPT-2, Llama and nearly all others of transformers 5) hands `cu_seqlens` down to it.
 """
 
+import inspect
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -19,6 +21,7 @@ DOCUMENTS = "documents"
 # Longer rows are attended to a window at a time on a CPU. Forward and backward in bf16 on 2 cores, 12 heads of 64, some
 # 36 windows in 4096 tokens: rows of 512 take 89 ms masked and 99 ms one by one, rows of 1024 take 135 and 102.
 MASKED_UP_TO = 512
+TAKES_WINDOW = "window_size" in inspect.signature(varlen_attn).parameters  # older ones name causality otherwise
 TOLERANCE = 1e-3  # of the largest hidden state: far above rounding, far below what a leak does
 
 
@@ -33,7 +36,10 @@ def document_attention(
     cu_seqlens: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each window: under a mask, or in long rows on a CPU a window at a time.
+    """Causal attention inside each window.
+
+    By torch's kernel for variable lengths on CUDA where it serves (`fits_varlen`), in long rows on a CPU a window at a
+    time, else under a mask.
 
     Args:
         query: (B, H, T, D).
@@ -50,11 +56,41 @@ def document_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return output, None
+    if fits_varlen(query, dropout):
+        return _varlen(query, key, value, cu_seqlens, scaling), None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     if query.device.type == "cpu" and query.shape[2] > MASKED_UP_TO:
         return _each_document(query, key, value, cu_seqlens, settings), None
     mask = block_mask(cu_seqlens, query.shape[0], query.shape[2])
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings).transpose(1, 2), None
+
+
+def fits_varlen(query: torch.Tensor, dropout: float) -> bool:
+    """Whether torch's `varlen_attn` computes this: FlashAttention, so half precision on Ampere and later."""
+    return (
+        TAKES_WINDOW
+        and query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and dropout == 0
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def _varlen(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cu_seqlens: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """One call over the flattened batch; costs the sum of the squares of the windows."""
+    batch, heads, length, size = query.shape
+    shared = heads // key.shape[1]  # query heads to a key's head
+    flat = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value)]
+    query, key, value = (part if part.shape[1] == heads else part.repeat_interleave(shared, dim=1) for part in flat)
+    # The longest window is asked for. A row is no shorter, and knowing better would wait for the device.
+    output: Any = varlen_attn(
+        query, key, value, cu_seqlens, cu_seqlens, length, length, scale=scaling, window_size=(-1, 0)
+    )
+    return output.view(batch, length, heads, size)
 
 
 def _each_document(
