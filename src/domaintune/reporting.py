@@ -78,9 +78,9 @@ def _side(account: dict[str, Any]) -> str:
     if not account["documents"]:
         return "none"
     return (
-        f"{account['documents']:,} documents (longest {account['longest_document']:,} tokens), {account['tokens']:,} "
-        f"tokens = {account['predicted_tokens']:,} predicted + {account['context_tokens']:,} context; "
-        f"{account['windows']:,} windows, padding {account['padding']:.1%}"
+        f"{account['documents']:,} documents (longest {account['longest_document']:,}), {account['tokens']:,} tokens = "
+        f"{account['predicted_tokens']:,} predicted + {account['context_tokens']:,} context, padding "
+        f"{account['padding']:.1%}"
     )
 
 
