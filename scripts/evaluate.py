@@ -7,7 +7,7 @@
 run=NAME                a run by its name or folder; or
 model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
 split=SIDE              train, val, test, or all; all where data.path is given, else test
-data.KEY=VALUE          any setting of the data group: data.block_size, data.batch_size, ...
+data.KEY=VALUE          a setting of the data group: data.block_size, data.text_column, data.columns.prompt, ...
 trainer.precision=auto  trainer.accelerator=auto
 """
 
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
+from domaintune.arguments import config_of_run, default_config, exported, recorded, run_folder, split_arguments, typed
 from domaintune.config import Config, UsageError, check
 from domaintune.data.documents import SIDES
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
@@ -32,9 +32,18 @@ SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
 
 
-def documents(config: Config, split: str) -> Splits:
-    """The documents to measure, as the test side."""
+def documents(config: Config, split: str, sha256: str | None) -> Splits:
+    """The documents to measure, as the test side; `sha256` is the hash of the documents that a run was split into.
+
+    Raises:
+        UsageError: there are none, or they are not split as the run's were: it may have been trained on them.
+    """
     splits = read_splits(config.data, config.paths.cache)
+    if sha256 is not None and splits.sha256() != sha256:
+        raise UsageError(
+            "the text or its split is not that of the run, which may have been trained on what would be measured. "
+            "Leave out the data settings that split it otherwise, or give data.path=OTHER_TEXT"
+        )
     chosen = splits.side != LEFT_OUT if split == "all" else splits.side == SIDES.index(split)
     if not chosen.any():
         raise UsageError(f"split={split}: no document on this side")
@@ -58,9 +67,13 @@ def prepare(settings: dict[str, str]) -> Prepared:
     typed(config, {key: None if value == "null" else value for key, value in settings.items()})
     config.model.init = "pretrained"  # how a run's own weights began is no matter here
     config = check(OmegaConf.structured(config))
-    if "data.path" in settings:
-        config.data.val_path = config.data.test_path = None
-    splits = documents(config, split or ("all" if "data.path" in settings else "test"))
+    if other := "data.path" in settings:
+        config.data.val_path = settings.get("data.val_path")
+        config.data.test_path = settings.get("data.test_path")
+    if other and split in (None, "all") and config.data.dedup == "near":
+        config.data.dedup = "exact"  # all documents are measured: none is held out from another
+    trained = None if run is None or other else recorded(folder)["data"]["sha256"]
+    splits = documents(config, split or ("all" if other else "test"), trained)
     checkpoint = locate(config.model.checkpoint)
     check_block_size(config, checkpoint)
     return Prepared(config, splits, checkpoint)
@@ -74,6 +87,7 @@ def main() -> None:
     metrics, tokens = evaluate(prepared)
     table = Table("", escape(prepared.checkpoint.name))
     table.add_row("documents", f"{len(prepared.splits.of('test')):,}")
+    table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
     table.add_row("predicted tokens", f"{tokens:,}")
     for name, value in metrics.items():
         table.add_row(name.removeprefix("test/"), f"{value:.6g}")

@@ -78,7 +78,7 @@ def classic(given: argparse.Namespace, processes: int | None = None) -> dict[str
 
 
 def with_processes(given: argparse.Namespace) -> dict[str, float]:
-    return classic(given, len(os.sched_getaffinity(0)))
+    return classic(given, os.cpu_count())
 
 
 def domaintune(given: argparse.Namespace) -> dict[str, float]:

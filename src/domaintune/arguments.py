@@ -4,6 +4,7 @@
 """
 
 import functools
+import json
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,9 @@ def typed(settings: Any, given: Mapping[str, str | None]) -> None:
     for key, value in given.items():
         *groups, name = key.split(".")
         group = functools.reduce(lambda node, part: getattr(node, part, None), groups, settings)
+        if isinstance(group, dict):
+            group[name] = value
+            continue
         kind = typing.get_type_hints(type(group)).get(name)
         if kind is None:
             problems.append(no_such_setting(key, settings))
@@ -103,6 +107,12 @@ def default_config() -> Config:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return check(compose("train", overrides=["logger=none"]))
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """The result.json of a run's folder."""
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return content
 
 
 def config_of_run(folder: Path) -> Config:

@@ -65,6 +65,8 @@ def _data(config: Config, data: dict[str, Any]) -> str:
         said += f", {what.replace('_', ' ')} left out: {data[f'{what}_left_out']:,}" * (
             what == "duplicates" or config.data.dedup == "near"
         )
+    if data["held_out_groups_left_out"]:
+        said += f", of groups in data.val_path or data.test_path left out: {data['held_out_groups_left_out']:,}"
     if data["blank_left_out"]:
         said += f", blank left out: {data['blank_left_out']:,} ({', '.join(data['blank_places'])}"
         said += ", ...)" if data["blank_left_out"] > len(data["blank_places"]) else ")"
@@ -81,6 +83,8 @@ def _side(account: dict[str, Any]) -> str:
         f"{account['documents']:,} documents (longest {account['longest_document']:,}), {account['tokens']:,} tokens = "
         f"{account['predicted_tokens']:,} predicted + {account['context_tokens']:,} context, padding "
         f"{account['padding']:.1%}"
+        + f", {account['dropped_tokens']:,} too far from an answer: left out"
+        * (account["dropped_tokens"] > 0)
     )
 
 

@@ -175,6 +175,8 @@ CHANGES: list[tuple[str, str, Callable[[Run], Any], str]] = [
     ("a suffix", "texts", lambda run: run.rename("c.txt", "c.md"), "DTN"),
     ("packed", "texts", pack, "DTN"),
     ("unit", "texts", setting(unit="line"), "DTN"),
+    ("unit of rows", "rows", setting(unit="line"), ""),
+    ("text_column of chats", "chats", setting(text_column="other"), ""),
     ("text_column", "rows", setting(text_column="other"), "DTN"),
     ("group_column", "rows", setting(group_column="author"), "DTN"),
     ("columns", "chats", setting(columns={"completion": "short"}), "DTN"),

@@ -154,7 +154,7 @@ def test_the_account_counts_what_the_batches_hold(datamodule: Made, batching: st
     places = sum(batch["input_ids"].numel() for batch in batches)
     labels = sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)
     assert account.batches == len(batches)
-    assert account.labelled == labels / places
+    assert account.labelled == labels / account.tokens
     assert account.packing_efficiency + account.padding == pytest.approx(1)
     assert account.packing_efficiency == int(data.datasets["train"].lengths.sum()) / places
 
@@ -170,7 +170,7 @@ def test_the_account_refuses_an_epoch_that_misses_a_window(datamodule: Made) -> 
 def test_the_account_refuses_a_lost_token(datamodule: Made) -> None:
     data = datamodule()
     data.datasets["train"].labels[7] -= 1
-    with pytest.raises(RuntimeError, match=r"1 of .* tokens are neither predicted nor context"):
+    with pytest.raises(RuntimeError, match=r"tokens have a label, and the windows predict"):
         data.accounts()
 
 
@@ -217,7 +217,8 @@ def test_only_answers_have_labels_and_every_token_is_accounted_for(
     assert learnt == sorted(token for one in encoded for token in one)
     account = data.accounts()["train"]
     assert account.predicted_tokens == len(learnt)
-    assert account.tokens == account.predicted_tokens + account.context_tokens
+    assert account.tokens == account.predicted_tokens + account.context_tokens + account.dropped_tokens
+    assert account.dropped_tokens == 0 or block_size == 8
 
 
 def test_the_bytes_of_a_window_are_those_of_its_answers(instructed: Callable[..., TextDataModule]) -> None:
@@ -243,3 +244,28 @@ def test_chats_give_a_plain_template_to_a_tokenizer_without_one(instructed: Call
     ]
     assert instructed(*chats).tokenizer.chat_template == tokenizing.PLAIN_TEMPLATE
     assert instructed(*ROWS).tokenizer.chat_template is None
+
+
+@pytest.mark.parametrize("block_size", [8, 24, 64])
+def test_an_answer_after_a_long_prompt_keeps_as_much_of_it_as_fits(
+    instructed: Callable[..., TextDataModule], block_size: int
+) -> None:
+    rows = [
+        {"prompt": "word " * (20 + number) + f"{number}?", "completion": " The answer is this."} for number in range(60)
+    ]
+    data = instructed(*rows, block_size=block_size)
+    account, dataset = data.accounts()["train"], data.datasets["train"]
+    assert account.tokens == account.predicted_tokens + account.context_tokens + account.dropped_tokens
+    assert account.context_tokens + account.predicted_tokens <= int(dataset.lengths.sum())
+    for index in range(len(dataset)):
+        labels = dataset.window(index)["labels"] != IGNORED
+        before = int(labels.int().argmax())
+        assert before >= block_size // 2 or before > 20  # half a block, or the whole prompt
+        assert len(labels) <= block_size
+    seen = sum(int((dataset.window(index)["labels"] != IGNORED).sum()) for index in range(len(dataset)))
+    assert seen == account.predicted_tokens == dataset.count_labels()
+
+
+def test_a_template_is_given_where_chats_follow_pairs(instructed: Callable[..., TextDataModule]) -> None:
+    chat = {"messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]}
+    assert instructed(*ROWS, chat).tokenizer.chat_template == tokenizing.PLAIN_TEMPLATE

@@ -2,6 +2,7 @@ import csv
 import gzip
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import tiny
 
 from domaintune.config import DataConfig, UsageError
+from domaintune.data import documents as documents_module
 from domaintune.data.documents import Documents, read_documents
-from domaintune.data.finding import find_sources
-from domaintune.data.reading import Fields
+from domaintune.data.finding import Source, find_sources
+from domaintune.data.reading import Fields, Row
 from domaintune.data.splitting import read_splits
 
 TEXTS = [
@@ -135,3 +137,22 @@ def test_the_same_texts_in_other_formats_have_the_same_hash(tmp_path: Path) -> N
     hashes = {read_splits(DataConfig(path=str(file)), str(tmp_path / "cache")).sha256() for file in files}
     assert len(hashes) == 1
     assert entries(tmp_path) == 4
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    tiny.jsonl(path, "one")
+    real = documents_module.read
+
+    def changing(source: Source, fields: Fields) -> Iterator[Row]:
+        tiny.jsonl(path, "another")
+        return real(source, fields)
+
+    monkeypatch.setattr(documents_module, "read", changing)
+    with pytest.raises(UsageError, match=r"rows\.jsonl: changed while it was read"):
+        read_documents([Source(str(path), ".jsonl")], tiny.TEXT, str(tmp_path / "cache"))
+    monkeypatch.undo()
+    tiny.jsonl(path, "one")
+    assert read_documents([Source(str(path), ".jsonl")], tiny.TEXT, str(tmp_path / "cache"))[0] == "one"

@@ -278,3 +278,15 @@ def test_a_special_file_is_not_waited_for(tmp_path: Path) -> None:
     assert problem(tmp_path / "pipe.txt").endswith(f"{tmp_path / 'pipe.txt'}: neither a file nor a folder")
     write(tmp_path / "a.txt")
     assert names(tmp_path, tmp_path) == ["a.txt"]
+
+
+def test_a_subset_goes_with_a_data_set_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(UsageError, match=r"data\.subset=en: only a data set on the Hub"):
+        find_sources(DataConfig(path=str(tmp_path / "a.txt"), subset="en"), str(tmp_path))
+
+
+def test_a_cache_that_cannot_hold_the_embedded_corpus_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"paths\.cache=.*DOMAINTUNE_CACHE"):
+        find_sources(DataConfig(), str(tmp_path / "file" / "cache"))

@@ -320,3 +320,14 @@ def test_splits_do_not_depend_on_the_files_that_hold_the_documents(tmp_path: Pat
         draw.choice(files).append(text)
     paths = [tiny.jsonl(tmp_path / f"{number}.jsonl", *its) for number, its in enumerate(files)]
     assert by_text(read_splits(DataConfig(path=paths), str(tmp_path / "cache"))) == by_text(split(MANY))
+
+
+def test_groups_of_a_given_validation_set_are_left_out_of_training(tmp_path: Path) -> None:
+    rows = [{"text": f"text {number}", "author": str(number % 5)} for number in range(40)]
+    val = [{"text": f"held out {number}", "author": str(number)} for number in range(2)]
+    path, val_path = tiny.jsonl(tmp_path / "a.jsonl", *rows), tiny.jsonl(tmp_path / "v.jsonl", *val)
+    config = DataConfig(path=path, val_path=val_path, group_column="author", test_fraction=0)
+    splits = read_splits(config, str(tmp_path / "cache"))
+    assert splits.held_out_groups == 16
+    assert len(splits.of("train")) == 24
+    assert len(splits.of("val")) == 2

@@ -61,3 +61,16 @@ def test_the_benchmark_of_the_data_runs(command):
     done = command("scripts/benchmark.py", "data", "--megabytes", "0.3", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     assert "against" in done.stdout
+
+
+def test_a_split_that_may_hold_trained_documents_is_not_measured(command, finished):
+    refused = command("scripts/evaluate.py", "run=finished", "data.val_fraction=0.3")
+    assert refused.returncode == 2
+    assert "may have been trained on" in refused.stderr
+
+
+def test_instructions_with_other_column_names_are_measured(command, finished, tmp_path):
+    (tmp_path / "faq.csv").write_text("q,a\nOne?,Two.\nThree?,Four.\n")
+    names = ["data.format=instructions", "data.columns.prompt=q", "data.columns.completion=a"]
+    done = command("scripts/evaluate.py", "run=finished", f"data.path={tmp_path / 'faq.csv'}", *names)
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domaintune.data.sampling import Batches
-from domaintune.data.windows import StreamDataset, WindowDataset
+from domaintune.data.windows import WindowDataset
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,13 @@ class Account:
     Attributes:
         tokens: of all documents, with an end-of-text token each.
         predicted_tokens: those with a label: a pass predicts each of them once.
-        context_tokens: those without: the first of each document, prompts.
-        dropped_tokens: neither: always 0, since nothing here cuts a text short.
+        context_tokens: those that are seen without being predicted: the first of each document, prompts.
+        dropped_tokens: those in no window. Of plain text there are none; of instructions longer than a block those
+            that are too far from every answer.
         windows, batches: of an epoch.
         padding: share of the places in an epoch's batches that hold no token.
         packing_efficiency: the share that does.
-        labelled: share of the places that are predicted.
+        labelled: share of the tokens that are predicted.
     """
 
     documents: int
@@ -51,25 +52,23 @@ def account_of(dataset: WindowDataset, batches: Batches, width: int | None) -> A
         raise RuntimeError("an epoch does not hold every window exactly once")
     documents = dataset.ends - dataset.firsts
     tokens, predicted = int(documents.sum()), dataset.predicted_tokens
-    openings = min(1, len(documents)) if isinstance(dataset, StreamDataset) else len(documents)
-    context = openings + dataset.context_tokens
-    dropped = tokens - predicted - context
-    if dropped:
-        raise RuntimeError(f"{dropped:,} of {tokens:,} tokens are neither predicted nor context")
+    covered, expected = dataset.covered_tokens, dataset.count_labels()
+    if predicted != expected:
+        raise RuntimeError(f"{expected:,} tokens have a label, and the windows predict {predicted:,}")
     held, places = int(lengths.sum()), _places(lengths, batches, width)
     share = held / places if places else 1.0
     return Account(
         documents=len(documents),
         tokens=tokens,
         predicted_tokens=predicted,
-        context_tokens=context,
-        dropped_tokens=dropped,
+        context_tokens=covered - predicted,
+        dropped_tokens=tokens - covered,
         longest_document=int(documents.max(initial=0)),
         windows=len(dataset),
         batches=len(batches),
         padding=1 - share,
         packing_efficiency=share,
-        labelled=predicted / places if places else 1.0,
+        labelled=predicted / tokens if tokens else 1.0,
     )
 
 

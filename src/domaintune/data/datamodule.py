@@ -22,7 +22,7 @@ from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
 from domaintune.data.documents import SIDES
 from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padded_batches
 from domaintune.data.splitting import Splits
-from domaintune.data.tokenizing import PLAIN_TEMPLATE, tokenize
+from domaintune.data.tokenizing import PLAIN_TEMPLATE, holds_chats, tokenize
 from domaintune.data.windows import StreamDataset, WindowDataset
 
 PROBED_WINDOWS = 4
@@ -45,8 +45,7 @@ class TextDataModule(L.LightningDataModule):
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
         super().__init__()
         self.config, self.splits, self.tokenizer, self.seed = config, splits, tokenizer, seed
-        chats = config.format == "instructions" and splits.documents[0].startswith('{"messages"')
-        if chats and tokenizer.chat_template is None:
+        if config.format == "instructions" and tokenizer.chat_template is None and holds_chats(splits.documents):
             tokenizer.chat_template = PLAIN_TEMPLATE
         self.tokens = tokenize(splits.documents, tokenizer, config.format, cache)
         self.datasets = {side: self._dataset(side) for side in SIDES}
@@ -78,6 +77,7 @@ class TextDataModule(L.LightningDataModule):
             "blank_places": documents.blank_places(),
             "duplicates_left_out": self.splits.duplicates,
             "near_duplicates_left_out": self.splits.near_duplicates,
+            "held_out_groups_left_out": self.splits.held_out_groups,
             **{side: asdict(account) for side, account in self.accounts().items()},
         }
 

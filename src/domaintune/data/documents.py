@@ -105,12 +105,23 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
     Raises:
         UsageError: a source is damaged, or there is no text in any of them.
     """
+    try:
+        stamps = [source.stamp() for source in sources]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: can't be read ({error.strerror})") from error
     key = {
         "format": FORMAT,
         "sources": [[source.kind, source.gzipped, source.side, source.sha256] for source in sources],
-        "fields": [fields.format, fields.unit, fields.text_column, fields.columns, fields.group_column],
+        "fields": fields.that_matter({source.kind for source in sources}),
     }
-    folder = cached(cache, "documents", key, lambda folder: _write(folder, sources, fields))
+
+    def make(folder: Path) -> None:
+        _write(folder, sources, fields)
+        for source, stamp in zip(sources, stamps, strict=True):
+            if source.stamp() != stamp:
+                raise UsageError(f"{source.name}: changed while it was read; start again when it is at rest")
+
+    folder = cached(cache, "documents", key, make)
     return Documents(folder, tuple(source.name for source in sources))
 
 

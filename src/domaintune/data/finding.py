@@ -42,12 +42,21 @@ class Source:
     def gzipped(self) -> bool:
         return self.dataset is None and self.name.lower().endswith(GZIPPED)
 
+    @property
+    def files(self) -> list[str]:
+        """The file, or those that a data set lies in."""
+        return [part["filename"] for part in self.dataset.cache_files] if self.dataset is not None else [self.name]
+
+    def stamp(self) -> list[tuple[int, int, int]]:
+        """Changes with every writing to the files."""
+        stats = [os.stat(file) for file in self.files]
+        return [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
+
     @cached_property
     def sha256(self) -> str:
         """Of the file's bytes, or of the files that a data set lies in."""
-        files = [part["filename"] for part in self.dataset.cache_files] if self.dataset is not None else [self.name]
         digest = hashlib.sha256()
-        for file in files:
+        for file in self.files:
             try:
                 with open(file, "rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
@@ -64,9 +73,17 @@ def find_sources(config: DataConfig, cache: str) -> list[Source]:
     Raises:
         UsageError: naming the setting whose path is missing or holds nothing usable.
     """
+    if config.subset is not None and not any(looks_like_hub_id(path) for path in as_list(config.path)):
+        raise UsageError(f"data.subset={config.subset}: only a data set on the Hub (data.path=owner/name) has subsets")
+    try:
+        given = config.path or str(embedded_corpus(cache))
+    except OSError as error:
+        raise UsageError(
+            f"paths.cache={cache}: can't be written ({error.strerror}); DOMAINTUNE_CACHE names another folder"
+        ) from error
     sources: list[Source] = []
     own = {"val": config.val_path, "test": config.test_path}
-    for paths, side in ((config.path or str(embedded_corpus(cache)), None), (own["val"], "val"), (own["test"], "test")):
+    for paths, side in ((given, None), (own["val"], "val"), (own["test"], "test")):
         for path in as_list(paths):
             try:
                 found = _sources(path, side, config.subset)

@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Fields:
-    """Which parts of the files are wanted; everything here is part of a cache's key."""
+    """Which parts of the files are wanted."""
 
     format: str
     unit: str
@@ -52,6 +52,12 @@ class Fields:
         unit = config.unit or ("paragraph" if is_one_text(config.path) else "file")
         columns = tuple((role, config.columns.get(role, role)) for role in ROLES)
         return cls(config.format, unit, config.text_column, columns, config.group_column)
+
+    def that_matter(self, kinds: set[str]) -> list[object]:
+        """Those that decide what is read of such sources: the rest of a cache's key."""
+        unit = self.unit if kinds & set(TEXTS) else None
+        columns = (self.text_column if self.format == "text" else self.columns) if kinds - set(TEXTS) else None
+        return [self.format, unit, columns, self.group_column]
 
     def names(self) -> list[str]:
         """The columns that rows may have, `group_column` not among them."""
@@ -248,8 +254,9 @@ def _parquet(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
 
 
 def _dataset(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
-    columns = _wanted(source.dataset.column_names, fields, source.name)
-    rows = (row for batch in source.dataset.select_columns(columns).iter(BATCH) for row in _by_row(batch))
+    dataset = source.dataset.with_format(None)  # a saved set may hide columns, or give tensors
+    columns = _wanted(dataset.column_names, fields, source.name)
+    rows = (row for batch in dataset.select_columns(columns).iter(BATCH) for row in _by_row(batch))
     yield from enumerate(rows, start=1)
 
 

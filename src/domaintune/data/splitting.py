@@ -27,12 +27,14 @@ class Splits:
     Attributes:
         side: (D,) places in SIDES; -1 for what was left out.
         duplicates, near_duplicates: how many were left out as such.
+        held_out_groups: how many were left out since `val_path` or `test_path` has documents of their group.
     """
 
     documents: Documents
     side: npt.NDArray[np.int8]
     duplicates: int = 0
     near_duplicates: int = 0
+    held_out_groups: int = 0
 
     def of(self, name: str) -> npt.NDArray[np.int64]:
         """The numbers of one side's documents, in the order of reading."""
@@ -63,10 +65,12 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
     if config.dedup != "none":
         copies = copied(documents.hashes, side)
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
+    shared = _of_held_out_groups(documents) & (side != LEFT_OUT) & (config.group_column is not None)
+    side[shared] = LEFT_OUT
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
-    return Splits(documents, side, duplicates, near)
+    return Splits(documents, side, duplicates, near, int(shared.sum()))
 
 
 def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
@@ -79,6 +83,12 @@ def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
     place = positions(documents.group_hashes, config.split_seed)
     drawn = np.where(place < val, VAL, np.where(place < val + test, TEST, TRAIN))
     return np.where(given >= 0, given, drawn).astype(np.int8)
+
+
+def _of_held_out_groups(documents: Documents) -> npt.NDArray[np.bool_]:
+    """(D,) True where a document of `path` is in a group that a given validation or test set has too."""
+    given, groups = documents.given_sides, documents.group_hashes
+    return (given < 0) & np.isin(groups, groups[(given == VAL) | (given == TEST)])
 
 
 def _fractions(documents: Documents, config: DataConfig) -> tuple[float, float]:

@@ -233,12 +233,20 @@ def _whole(row: list[Segment], encoded: list[tuple[Ids, Ids]], eos: int) -> tupl
     return np.append(ids, np.int32(eos)), np.append(counts, np.int32(0 if row[-1].learnt else CONTEXT))
 
 
+def holds_chats(documents: Documents) -> bool:
+    """Whether some rows of instructions are conversations, which want a chat template."""
+    return any(
+        text.startswith('{"messages"') for batch in documents.batches(BATCH_BYTES) for text in documents.texts(*batch)
+    )
+
+
 def segments(row: dict[str, Any], tokenizer: Any) -> list[Segment]:
     """What of a row is given and what is learnt.
 
     A prompt and its completion are joined as they are, since a person who wants a space or a line end between them
     has put it there. Messages are written by the chat template; learnt is what it adds for each answer of the
-    assistant, the sign of its end included. The parts are encoded apart, as a prompt is when the model is used.
+    assistant, the sign of its end included; turns after the last answer are left out. The parts are encoded apart, as
+    a prompt is when the model is used.
 
     Raises:
         ValueError: the template can't write this conversation, or doesn't write it piece by piece.

@@ -15,28 +15,52 @@ COUNTED = 4096  # stretches that are looked through at once for labels
 class WindowDataset(Dataset[list[Window]]):
     """The windows of some documents; an item is a row of them.
 
-    Windows without any label are left out: a pass over them would teach nothing.
+    Of plain text every token but a document's first is predicted once. Of instructions only answers are: windows
+    without a label are left out, and a row longer than a block is cut so that an answer keeps its prompt, or at least
+    half a block of what stands before it.
 
     Args:
         tokens: of all documents.
         documents: (D,) the numbers of this side's.
         block_size: the most tokens in a window.
+
+    Attributes:
+        windows: (W, 2) first token and end of each.
+        predict_from: (W,) the first token that a window predicts; those before it are context.
+        labels: (W,) how many it predicts.
     """
 
     def __init__(self, tokens: Tokens, documents: npt.NDArray[np.int64], block_size: int) -> None:
         self.tokens, self.documents = tokens, documents
         self.firsts, self.ends = tokens.starts[documents], tokens.starts[documents + 1]
-        self.windows = self._cut(block_size)
-        self.labels = self.lengths - 1
-        self.context_tokens = 0  # not counting the first of each document
         if tokens.has_context:
-            self.labels = self._learnt(self.windows[:, 0] + 1, self.windows[:, 1])
-            self.windows, self.labels = self.windows[self.labels > 0], self.labels[self.labels > 0]
-            after_first = self.ends - self.firsts - 1
-            self.context_tokens = int((after_first - self._learnt(self.firsts + 1, self.ends)).sum())
+            windows = self._around_answers(block_size)
+            self.windows, self.predict_from = windows[:, [0, 2]], windows[:, 1]
+            self.labels = self._learnt(self.predict_from, self.windows[:, 1])
+            kept = self.labels > 0
+            self.windows, self.labels = self.windows[kept], self.labels[kept]
+            self.predict_from = self.predict_from[kept]
+        else:
+            self.windows = self._cut(block_size)
+            self.predict_from, self.labels = self.windows[:, 0] + 1, self.lengths - 1
 
     def _cut(self, block_size: int) -> npt.NDArray[np.int64]:
         return cut_windows(self.firsts, self.ends, block_size)
+
+    def _around_answers(self, block_size: int) -> npt.NDArray[np.int64]:
+        """(W, 3) first token, first predicted token and end of each window, in the order of the disk."""
+        windows = [np.empty((0, 3), dtype=np.int64)]
+        for first, end in zip(self.firsts.tolist(), self.ends.tolist(), strict=True):
+            if end - first <= block_size:
+                windows.append(np.array([[first, first + 1, end]]))
+                continue
+            answers = np.flatnonzero(self.tokens.byte_counts(first + 1, end) != CONTEXT) + first + 1
+            while len(answers):
+                begins = int(answers[0])
+                stop = min(end, begins + max(1, block_size // 2))
+                windows.append(np.array([[max(first, stop - block_size), begins, stop]]))
+                answers = answers[answers >= stop]
+        return np.concatenate(windows)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -47,6 +71,18 @@ class WindowDataset(Dataset[list[Window]]):
     def predicted_tokens(self) -> int:
         """Tokens that a full pass predicts."""
         return int(self.labels.sum())
+
+    def count_labels(self) -> int:
+        """The tokens that should be predicted, counted by documents."""
+        if self.tokens.has_context:
+            return int(self._learnt(self.firsts + 1, self.ends).sum())
+        return int((self.ends - self.firsts - 1).sum())
+
+    @property
+    def covered_tokens(self) -> int:
+        """Tokens that stand in a window, each counted once though windows overlap."""
+        firsts, ends = self.windows.T
+        return int((ends - np.maximum(firsts, np.concatenate([[0], ends[:-1]])[: len(ends)])).sum())
 
     def _learnt(self, firsts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many tokens of each stretch have a label; stretches in the order of the disk."""
@@ -65,12 +101,12 @@ class WindowDataset(Dataset[list[Window]]):
         return [self.window(index) for index in row]
 
     def window(self, index: int) -> Window:
-        ids, counts = self._read(*self.windows[index].tolist())
+        first, end = self.windows[index].tolist()
+        ids, counts = self._read(first, end)
+        counts[: self.predict_from[index] - first] = CONTEXT
         input_ids = torch.from_numpy(ids.astype(np.int64))
-        labels = input_ids.clone()
-        labels[0] = IGNORED
-        labels[torch.from_numpy(counts) == CONTEXT] = IGNORED
-        return {"input_ids": input_ids, "labels": labels, "bytes": int(counts[1:].clip(0).sum(dtype=np.int64))}
+        labels = input_ids.masked_fill(torch.from_numpy(counts) == CONTEXT, IGNORED)
+        return {"input_ids": input_ids, "labels": labels, "bytes": int(counts.clip(0).sum(dtype=np.int64))}
 
     def _read(self, first: int, end: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         return self.tokens.ids(first, end), self.tokens.byte_counts(first, end)
@@ -80,10 +116,12 @@ class StreamDataset(WindowDataset):
     """The documents end to end, cut without regard to where one ends: the classic way, which mixes documents."""
 
     def _cut(self, block_size: int) -> npt.NDArray[np.int64]:
-        if self.tokens.has_context:
-            raise ValueError("documents with context can't be cut anywhere")
         self.stream = np.concatenate([[0], np.cumsum(self.ends - self.firsts)])
         return cut_windows(self.stream[:1], self.stream[-1:], block_size)[: None if len(self.documents) else 0]
+
+    def count_labels(self) -> int:
+        """All tokens but the very first."""
+        return max(0, int(self.stream[-1]) - 1)
 
     def _read(self, first: int, end: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Places in the stream, which lie in one document of the disk or in several."""
