@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from domaintune.arguments import config_of_run, default_config, exported, recorded, run_folder, split_arguments, typed
+from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import Config, UsageError, check
 from domaintune.data.documents import SIDES
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.exiting import told
 from domaintune.models.locating import locate
 from domaintune.preparing import Prepared, check_block_size
+from domaintune.recording import RunFolder
 
 SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
@@ -67,13 +68,14 @@ def prepare(settings: dict[str, str]) -> Prepared:
     typed(config, {key: None if value == "null" else value for key, value in settings.items()})
     config.model.init = "pretrained"  # how a run's own weights began is no matter here
     config = check(OmegaConf.structured(config))
-    if other := "data.path" in settings:
-        config.data.val_path = settings.get("data.val_path")
-        config.data.test_path = settings.get("data.test_path")
+    other = "data.path" in settings
+    for side in ("val", "test"):
+        if other and f"data.{side}_path" not in settings:
+            setattr(config.data, f"{side}_path", None)  # the run's own are of another text
     if other and split in (None, "all") and config.data.dedup == "near":
         config.data.dedup = "exact"  # all documents are measured: none is held out from another
-    trained = None if run is None or other else recorded(folder)["data"]["sha256"]
-    splits = documents(config, split or ("all" if other else "test"), trained)
+    earlier = None if run is None or other else RunFolder(folder).earlier()
+    splits = documents(config, split or ("all" if other else "test"), earlier["data"]["sha256"] if earlier else None)
     checkpoint = locate(config.model.checkpoint)
     check_block_size(config, checkpoint)
     return Prepared(config, splits, checkpoint)

@@ -4,7 +4,6 @@
 """
 
 import functools
-import json
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,12 +106,6 @@ def default_config() -> Config:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return check(compose("train", overrides=["logger=none"]))
-
-
-def recorded(folder: Path) -> dict[str, Any]:
-    """The result.json of a run's folder."""
-    content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return content
 
 
 def config_of_run(folder: Path) -> Config:

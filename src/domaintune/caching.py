@@ -43,8 +43,7 @@ def cached(cache: str, kind: str, key: Mapping[str, Any], make: Callable[[Path],
     except OSError as error:
         if not _concerns(error, folder.parent):
             raise
-        reason = f"{folder.parent} can't be written ({error.strerror or error})"
-        raise UsageError(f"paths.cache={cache}: {reason}; DOMAINTUNE_CACHE names another folder") from error
+        raise unwritable(cache, folder.parent, error) from error
     return folder
 
 
@@ -56,6 +55,12 @@ def _lock(file: Path) -> AcquireReturnProxy:
     except Timeout:
         print(f"waiting for another process that is making the same {file.parent.name}", file=sys.stderr)
         return lock.acquire()
+
+
+def unwritable(cache: str, place: Path | str, error: OSError) -> UsageError:
+    """What a person is told where the cache can't hold something."""
+    reason = f"{place} can't be written ({error.strerror or error})"
+    return UsageError(f"paths.cache={cache}: {reason}; DOMAINTUNE_CACHE names another folder")
 
 
 def _concerns(error: OSError, folder: Path) -> bool:

@@ -74,3 +74,12 @@ def test_instructions_with_other_column_names_are_measured(command, finished, tm
     names = ["data.format=instructions", "data.columns.prompt=q", "data.columns.completion=a"]
     done = command("scripts/evaluate.py", "run=finished", f"data.path={tmp_path / 'faq.csv'}", *names)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_validation_set_of_another_text_is_the_one_that_was_given(command, finished, tmp_path):
+    for name, texts in (("o", ["one", "two"]), ("v", ["three and four", "five", "six", "seven"])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    paths = [f"data.path={tmp_path / 'o.jsonl'}", f"data.val_path={tmp_path / 'v.jsonl'}"]
+    done = command("scripts/evaluate.py", "run=finished", *paths, "split=val")
+    assert done.returncode == 0, done.stderr
+    assert [line.split("│")[2].strip() for line in done.stdout.splitlines() if "documents" in line] == ["4"]

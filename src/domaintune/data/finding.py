@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from domaintune.caching import unwritable
 from domaintune.config import HUB_ID, DataConfig, UsageError
 from domaintune.data.embedded import embedded_corpus
 
@@ -78,9 +79,7 @@ def find_sources(config: DataConfig, cache: str) -> list[Source]:
     try:
         given = config.path or str(embedded_corpus(cache))
     except OSError as error:
-        raise UsageError(
-            f"paths.cache={cache}: can't be written ({error.strerror}); DOMAINTUNE_CACHE names another folder"
-        ) from error
+        raise unwritable(cache, cache, error) from error
     sources: list[Source] = []
     own = {"val": config.val_path, "test": config.test_path}
     for paths, side in ((given, None), (own["val"], "val"), (own["test"], "test")):
