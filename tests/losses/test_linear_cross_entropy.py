@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,14 +60,16 @@ def test_autocast_computes_the_products_in_its_own_format() -> None:
     assert narrow == rounded != linear_cross_entropy(*inputs)
 
 
-@pytest.mark.parametrize("rows_in_a_chunk", [1, 3, 22, 1000])
-def test_the_size_of_a_chunk_changes_nothing(rows_in_a_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = made(64, 32, 1000)
+@pytest.mark.parametrize("columns", [1, 3, 22, 999, 1000])
+@pytest.mark.parametrize("near_rows", [1, 5, 1000])
+def test_the_size_of_a_block_changes_nothing(columns: int, near_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = made(64, 32, 1000, torch.float64)
     wanted = loss_and_gradients(linear_cross_entropy, *inputs)
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", rows_in_a_chunk * 1000)
-    monkeypatch.setattr(module, "MIN_ROWS", 1)
+    monkeypatch.setattr(module, "MIN_COLUMNS", columns)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(module, "NEAR_ELEMENTS", near_rows * columns)
     for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
-        assert error(got, reference) < 1e-6
+        assert error(got, reference) < 1e-12
 
 
 class Largest(TorchDispatchMode):
@@ -85,13 +88,13 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("gradients", [True, False])
 def test_no_tensor_of_rows_times_vocabulary_is_made(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, labels = made(300, 4, 1000)
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 5 * 1000)
-    monkeypatch.setattr(module, "MIN_ROWS", 1)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 300 * 20)
+    monkeypatch.setattr(module, "MIN_COLUMNS", 1)
     with Largest() as largest, torch.set_grad_enabled(gradients):
         loss = linear_cross_entropy(hidden, weight, labels)
         if gradients:
             loss.backward()
-    assert largest.elements == 5 * 1000
+    assert largest.elements == 300 * 20
     with Largest() as of_reference:
         linear_cross_entropy_reference(hidden, weight, labels)
     assert of_reference.elements == 300 * 1000
@@ -163,3 +166,34 @@ def test_inputs_are_left_as_they_were() -> None:
     linear_cross_entropy(hidden, weight, labels).backward()
     for tensor, old in zip((hidden, weight, labels), before, strict=True):
         assert torch.equal(tensor, old)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_label_smoothing_equals_the_reference(shape: tuple[int, int, int], smoothing: float) -> None:
+    inputs = made(*shape)
+    results = [
+        loss_and_gradients(partial(function, label_smoothing=smoothing), *inputs)
+        for function in (linear_cross_entropy, linear_cross_entropy_reference)
+    ]
+    for got, wanted in zip(*results, strict=True):
+        assert error(got, wanted) < 1e-5
+
+
+def test_a_loss_scale_of_fp16_overflows_nowhere() -> None:
+    inputs = made(33, 24, 257)
+    wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)[1:]
+    with torch.autocast("cpu", torch.float16):
+        loss = linear_cross_entropy(*inputs)
+    scaled = torch.autograd.grad(loss * 2.0**16, inputs[:2])
+    for got, reference in zip(scaled, wanted, strict=True):
+        assert error(got / 2.0**16, reference) < 2e-2
+
+
+def test_large_logits_overflow_nowhere() -> None:
+    hidden, weight, labels = made(33, 24, 257)
+    inputs = ((hidden.detach() * 1e3).requires_grad_(), weight, labels)
+    wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)
+    for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
+        assert got.isfinite().all()
+        assert error(got, reference) < 1e-5
