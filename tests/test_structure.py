@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "domaintune"
 LEVELS = [
     "config writing progress",
     "caching",
-    "data models losses optim metrics precision recording exiting sweeping",
+    "data models losses optim metrics memory precision recording exiting sweeping",
     "preparing generation exporting reporting arguments",
     "tasks callbacks",
     "training",

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import resource
 import sys
 import time
 import warnings
@@ -25,6 +24,7 @@ from domaintune.callbacks.throughput import Throughput
 from domaintune.config import Config, UsageError
 from domaintune.data.datamodule import TextDataModule
 from domaintune.exporting import export
+from domaintune.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.loading import load_causal_lm, load_tokenizer
 from domaintune.precision import resolve_precision
@@ -199,6 +199,7 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
         raise UsageError(f"{prepared.checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
     task = CausalLM(model, config.optim, config.scheduler)
     if config.data.batching != "padded":
+        keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
         isolate_documents(model)
         if (example := data.packed_example()) is not None:
             check_isolation(model, model_inputs(example))
@@ -263,14 +264,6 @@ def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: Causa
     value, best = task.evaluation[config.task.monitor], kept.best_model_score
     if best is None or (value < best if config.task.mode == "min" else value > best):
         trainer.save_checkpoint(run.best, weights_only=True)
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """The most memory held so far, in GB: of the GPU where one is used, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, float]) -> None:
