@@ -18,9 +18,10 @@ PACKAGE = ROOT / "src" / "domaintune"
 LEVELS = [
     "config writing progress",
     "caching",
-    "data models losses optim metrics memory precision recording exiting sweeping",
+    "data models losses optim metrics memory hardware recording exiting sweeping",
     "preparing generation exporting reporting arguments",
     "tasks callbacks",
+    "trainers",
     "training",
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}

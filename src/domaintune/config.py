@@ -30,6 +30,8 @@ class ModelConfig:
     init: str = "pretrained"
     dropout: float | None = None
     attention_dropout: float = 0.0
+    compile: bool = False
+    gradient_checkpointing: bool = False
     measured_lr: dict[str, float] = field(default_factory=dict)
 
 
@@ -288,6 +290,8 @@ def _together(schema: Any) -> Iterator[str]:
         yield "data.columns goes with data=instructions; for plain text data.text_column names the column"
     if data.format == "instructions" and data.batching == "concatenated":
         yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
+    if schema.model.compile and data.batching == "padded":
+        yield "model.compile=true compiles for rows of one length, which data.batching=padded doesn't have: pack them"
     if data.format == "instructions" and data.path is None:
         yield "data=instructions has no text of its own: set data.path"
     for key in ("limit_train_batches", "limit_val_batches"):

@@ -1,6 +1,10 @@
 """What is computed from sums over tokens. Pure functions; sums first, one division at the end."""
 
 import math
+from typing import Any
+
+import numpy as np
+from torch import nn
 
 
 def language_model_metrics(loss: float, tokens: float, text_bytes: float) -> dict[str, float]:
@@ -21,3 +25,25 @@ def language_model_metrics(loss: float, tokens: float, text_bytes: float) -> dic
         "perplexity": math.exp(min(mean, 700.0)),  # exp(709.8) overflows a float64
         "bits_per_byte": loss / math.log(2) / text_bytes if text_bytes else math.nan,
     }
+
+
+def flops_per_token(model: nn.Module, window_lengths: np.ndarray) -> float:
+    """Floating-point operations of training on one token, forward and backward, with nothing made twice.
+
+    Two for each multiplied weight forward and four backward, and 12 * layers * width for each token that attention sees
+    (Chowdhery et al., "PaLM", 2022, appendix B; there it is taken to see the whole row, here only what is looked at).
+
+    Args:
+        model: a transformers model whose config names its layers and width; of a mixture of experts all would count.
+        window_lengths: (S,) tokens of the windows that it trains on.
+    """
+    # An embedding is looked up, not multiplied; one that is tied to the head counts as the head's.
+    weights = {
+        id(weight): weight.numel()
+        for module in model.modules()
+        if not isinstance(module, nn.Embedding)
+        for weight in module.parameters(recurse=False)
+    }
+    seen = float((window_lengths * (window_lengths + 1) / 2).sum() / window_lengths.sum())
+    config: Any = model.config
+    return 6 * sum(weights.values()) + 12 * config.num_hidden_layers * config.hidden_size * seen

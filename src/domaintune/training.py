@@ -1,37 +1,29 @@
 """A prepared config -> a trained model (build, measure, fit, measure again, export, record), or its measure alone."""
 
-import logging
-import platform
 import sys
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
-import hydra
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from domaintune.callbacks.checkpointing import StepCheckpoint
+from domaintune.callbacks.compilation import Compilation, check_compiler
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.throughput import Throughput
 from domaintune.config import Config, UsageError
 from domaintune.data.datamodule import TextDataModule
 from domaintune.exporting import export
+from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.loading import load_causal_lm, load_tokenizer
-from domaintune.precision import resolve_precision
 from domaintune.preparing import Prepared
 from domaintune.recording import RunFolder, read_config
 from domaintune.reporting import model_card, print_plan, print_result
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
+from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries
 
 
 def train(prepared: Prepared, run: RunFolder) -> float:
@@ -79,19 +71,6 @@ def _measure_and_fit(config: Config, run: RunFolder, trainer: L.Trainer, task: C
     run.update(metrics={"after": after}, samples={"after": texts})
 
 
-@contextmanager
-def interruptible(trainer: L.Trainer) -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt again, of which Lightning makes sys.exit(1); its refusals are UsageErrors."""
-    try:
-        yield
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    except MisconfigurationException as error:
-        raise UsageError(f"the trainer group does not fit: {error}") from error
-
-
 def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
     """The metrics of a checkpoint on the test side of the documents, and how many tokens were predicted."""
     quiet_libraries()
@@ -111,93 +90,19 @@ def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
     return task.evaluation, data.datasets["test"].predicted_tokens
 
 
-def quiet_libraries() -> None:
-    """Hides what Lightning says to people who write a loop of their own: hints on workers, devices and batch sizes."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*infer the `batch_size`.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # counts steps
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is reduced already
-    warnings.filterwarnings("ignore", category=FutureWarning)
-
-
-def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
-    """Lightning's Trainer with the run's checkpoints, loggers and callbacks; its precision resolved."""
-    settings: dict[str, Any] = asdict(config.trainer)
-    accelerator = device_type(settings["accelerator"])
-    settings["precision"], why = resolve_precision(settings["precision"], accelerator)
-    run.update(
-        precision={"name": settings["precision"], "why": why, "device": accelerator}, machine=machine(accelerator)
-    )
-    if isinstance(settings["val_check_interval"], int):
-        settings["check_val_every_n_epoch"] = None  # count batches across epochs
-    callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
-    return make_trainer(
-        **settings,
-        callbacks=[*callbacks, *checkpoints(config, run)],
-        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
-        deterministic=config.deterministic,
-        default_root_dir=run.path,
-        num_sanity_val_steps=0,  # a whole validation comes first
-    )
-
-
-def make_trainer(**settings: Any) -> L.Trainer:
-    """Lightning's Trainer; raises UsageError where the settings don't fit each other or this machine."""
-    try:
-        # Our sampler knows ranks, so Lightning's must not be put around it.
-        return L.Trainer(**settings, enable_model_summary=False, use_distributed_sampler=False)
-    except (MisconfigurationException, TypeError, ValueError) as error:  # no GPU here, no such strategy, ...
-        raise UsageError(f"the trainer group does not fit: {error}") from error
-
-
-def machine(accelerator: str) -> str:
-    """What computes, in words: a figure means nothing without it."""
-    if accelerator == "cuda":
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
-
-
-def device_type(accelerator: str) -> str:
-    """The torch device type that Lightning will choose for an accelerator setting."""
-    if accelerator in ("auto", "gpu"):
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    return accelerator
-
-
-def checkpoints(config: Config, run: RunFolder) -> list[ModelCheckpoint]:
-    """best.ckpt: the weights of the best validation. last.ckpt: everything, to go on from."""
-    common: dict[str, Any] = {
-        "dirpath": run.checkpoints,
-        "enable_version_counter": False,  # overwrite: the names are promises
-        "save_on_train_epoch_end": False,
-    }
-    best = ModelCheckpoint(
-        filename="best", monitor=config.task.monitor, mode=config.task.mode, save_weights_only=True, **common
-    )
-    every = config.checkpoint
-    steps: list[dict[str, Any]] = [{"every_n_train_steps": every.every_steps}] if every.every_steps else []
-    minutes: list[dict[str, Any]] = (
-        [{"train_time_interval": timedelta(minutes=every.every_minutes)}] if every.every_minutes else []
-    )
-    return [best, *(StepCheckpoint(filename="last", **common, **when) for when in [*steps, *minutes])]
-
-
 def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, CausalLM]:
     """The encoded data and the task around the loaded model."""
     config = prepared.config
+    if config.model.compile:
+        check_compiler(trainer.strategy.root_device)
     tokenizer = load_tokenizer(prepared.checkpoint)
     data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed, config.paths.cache)
     dtype = torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32
     model = load_causal_lm(prepared.checkpoint, config.model, dtype, config.seed)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UsageError(f"{prepared.checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
-    task = CausalLM(model, config.optim, config.scheduler)
+    compile_for = (config.data.batch_size, config.data.block_size) if config.model.compile else None
+    task = CausalLM(model, config.optim, config.scheduler, compile_for)
     if config.data.batching != "padded":
         keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
         isolate_documents(model)
@@ -246,16 +151,23 @@ def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data
         metrics={"last": task.evaluation},
         steps=trainer.global_step,
         tokens_trained=int(task.tokens_trained),
-        tokens_per_second=tokens_per_second(trainer),
         fit_seconds=seconds,
         peak_memory_gb=peak_memory_gb(trainer.strategy.root_device),
+        **speed(trainer),
     )
 
 
-def tokens_per_second(trainer: L.Trainer) -> float | None:
-    """Predicted tokens over the seconds of training, of the whole run; None where the callback is switched off."""
-    counts = [callback for callback in trainer.callbacks if isinstance(callback, Throughput)]
-    return counts[0].total_tokens / counts[0].total_seconds if counts and counts[0].total_seconds else None
+def speed(trainer: L.Trainer) -> dict[str, Any]:
+    """What the run's callbacks know of its speed; None what isn't known or was switched off."""
+    counted = next((callback for callback in trainer.callbacks if isinstance(callback, Throughput)), None)
+    rate = counted.tokens_per_second if counted else None
+    compiled = next((callback for callback in trainer.callbacks if isinstance(callback, Compilation)), None)
+    return {
+        "tokens_per_second": rate,
+        "mfu": counted.mfu(rate, trainer.world_size) if counted and rate else None,
+        "peak": asdict(counted.peak) if counted and counted.peak else None,
+        "compilation": compiled.report if compiled else None,
+    }
 
 
 def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM) -> None:

@@ -1,40 +1,63 @@
-"""Tokens a second while training: predicted tokens only, over the wall time between two logging steps."""
+"""How fast training is: predicted tokens a second, and what that is of what the device could do."""
 
 import time
 from typing import Any
 
 import lightning as L
 
+from domaintune.hardware import Peak, peak
+from domaintune.memory import peak_memory_gb
+from domaintune.metrics import flops_per_token
+
 
 class Throughput(L.Callback):
-    """Logs `train/tokens_per_second`; validation and checkpoints do not count as training time."""
+    """Logs figures of the time between two logging steps; validation and checkpoints do not count as training time.
+
+    - `train/tokens_per_second`: predicted tokens, of all devices.
+    - `train/mfu`: model FLOPs utilization (Chowdhery et al., "PaLM", 2022), the arithmetic that those tokens need over
+      what the devices could do; absent where that isn't known.
+    - `train/data_wait`: the share of the time that was spent waiting for batches.
+    - `train/peak_memory_gb`: the most memory held so far.
+
+    Attributes:
+        peak: of one device; measured on a CPU as training starts, else from a table.
+        total_seconds, total_tokens: of training, over all processes of the run.
+    """
 
     def __init__(self) -> None:
-        self._since = 0.0
+        self._since = self._waited = self._needed = 0.0
         self._tokens = 0
-        self.total_seconds = 0.0  # of training, over all processes of the run
+        self.peak: Peak | None = None
+        self.total_seconds = 0.0
         self.total_tokens = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start(pl_module)
+        data: Any = trainer.datamodule
+        self.peak = peak(pl_module.device.type, str(trainer.precision))
+        windows = data.datasets["train"]
+        # What is read without being predicted, as a prompt, needs arithmetic too.
+        processed = windows.lengths.sum() / windows.labels.sum()
+        self._needed = float(flops_per_token(pl_module.model, windows.lengths) * processed)
+        self._start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         stepped = not trainer.fit_loop._should_accumulate()
         if stepped and trainer.global_step % trainer.log_every_n_steps == 0:
-            self._stop(pl_module)
-            self._start(pl_module)
+            self._stop(trainer, pl_module)
+            self._start(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit":
-            self._stop(pl_module)
+            self._stop(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start(pl_module)
+        if trainer.state.fn == "fit":
+            self._start(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop(pl_module, log=False)
+        self._stop(trainer, pl_module, log=False)
 
     def state_dict(self) -> dict[str, Any]:
         return {"total_seconds": self.total_seconds, "total_tokens": self.total_tokens}
@@ -42,12 +65,32 @@ class Throughput(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.total_seconds, self.total_tokens = state_dict["total_seconds"], state_dict["total_tokens"]
 
-    def _start(self, task: Any) -> None:
-        self._since, self._tokens = time.perf_counter(), int(task.tokens_trained)
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of the whole run so far; None before the first step."""
+        return self.total_tokens / self.total_seconds if self.total_seconds else None
 
-    def _stop(self, task: Any, log: bool = True) -> None:
-        seconds, tokens = time.perf_counter() - self._since, int(task.tokens_trained) - self._tokens
+    def mfu(self, tokens_per_second: float, devices: int) -> float | None:
+        return tokens_per_second * self._needed / (self.peak.flops * devices) if self.peak else None
+
+    def _start(self, trainer: L.Trainer, task: Any) -> None:
+        self._since, self._tokens = time.perf_counter(), int(task.tokens_trained)
+        self._waited = waited(trainer)
+
+    def _stop(self, trainer: L.Trainer, task: Any, log: bool = True) -> None:
+        tokens = int(task.tokens_trained) - self._tokens  # waits for the device: the time is taken after it
+        seconds = time.perf_counter() - self._since
         self.total_seconds += seconds
         self.total_tokens += tokens
-        if log and tokens:
-            task.log("train/tokens_per_second", tokens / seconds)
+        if not (log and tokens):
+            return
+        task.log("train/tokens_per_second", tokens / seconds)
+        task.log("train/data_wait", (waited(trainer) - self._waited) / seconds)
+        task.log("train/peak_memory_gb", peak_memory_gb(task.device))
+        if (mfu := self.mfu(tokens / seconds, trainer.world_size)) is not None:
+            task.log("train/mfu", mfu)
+
+
+def waited(trainer: L.Trainer) -> float:
+    """Seconds that training has waited for its loader since that was made."""
+    return float(getattr(trainer.train_dataloader, "waited", 0.0))

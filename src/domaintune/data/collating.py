@@ -13,6 +13,8 @@ class Batch(TypedDict):
     Attributes:
         input_ids, labels: (B, T). A label stands under its own token, as transformers has it.
         bytes: how many bytes of text the predicted tokens stand for.
+        predicted: (M,) places in the flattened (B * T,) batch of the tokens that have a label. Finding them on a GPU
+            would make the program wait for it.
         position_ids: (B, T), packed only: they start anew with every window.
         cu_seqlens: (S + 1,) int32, packed only: where windows begin in the flattened (B * T,) batch. Padding at the
             end of a row counts as a window of its own.
@@ -21,6 +23,7 @@ class Batch(TypedDict):
     input_ids: torch.Tensor
     labels: torch.Tensor
     bytes: int
+    predicted: torch.Tensor
     position_ids: NotRequired[torch.Tensor]
     cu_seqlens: NotRequired[torch.Tensor]
 
@@ -42,7 +45,12 @@ def pad(windows: list[Window], pad_token_id: int) -> Batch:
     """
     longest = max(len(window["input_ids"]) for window in windows)
     input_ids, labels, _ = _fill([[window] for window in windows], longest, pad_token_id)
-    return {"input_ids": input_ids, "labels": labels, "bytes": sum(window["bytes"] for window in windows)}
+    return {
+        "input_ids": input_ids,
+        "labels": labels,
+        "bytes": sum(window["bytes"] for window in windows),
+        "predicted": _predicted(labels),
+    }
 
 
 def pack(rows: list[list[Window]], block_size: int, pad_token_id: int) -> Batch:
@@ -55,9 +63,14 @@ def pack(rows: list[list[Window]], block_size: int, pad_token_id: int) -> Batch:
         "input_ids": input_ids,
         "labels": labels,
         "bytes": sum(window["bytes"] for row in rows for window in row),
+        "predicted": _predicted(labels),
         "position_ids": position.view_as(input_ids),
         "cu_seqlens": cu_seqlens,
     }
+
+
+def _predicted(labels: torch.Tensor) -> torch.Tensor:
+    return (labels.flatten() != IGNORED).nonzero()[:, 0]
 
 
 def _fill(rows: list[list[Window]], width: int, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -7,6 +7,7 @@
 Everything up to the splits needs no tokenizer: what is wrong with the data is told before any weights load.
 """
 
+import time
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -26,6 +27,22 @@ from domaintune.data.tokenizing import PLAIN_TEMPLATE, holds_chats, tokenize
 from domaintune.data.windows import StreamDataset, WindowDataset
 
 PROBED_WINDOWS = 4
+
+
+class TimedLoader(DataLoader[list[Window]]):
+    """Knows for how many seconds it was waited for."""
+
+    waited = 0.0
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
 
 
 class TextDataModule(L.LightningDataModule):
@@ -85,7 +102,7 @@ class TextDataModule(L.LightningDataModule):
         """Tokens of every row; None where it is that of the longest in the batch."""
         return self.config.block_size if self._batching(side) == "packed" else None
 
-    def train_dataloader(self) -> DataLoader[list[Window]]:
+    def train_dataloader(self) -> TimedLoader:
         loader = self._loader("train")
         sampler = loader.batch_sampler
         assert isinstance(sampler, EpochSampler)
@@ -94,15 +111,15 @@ class TextDataModule(L.LightningDataModule):
         sampler.skip, self.resume_at["skip"] = self.resume_at["skip"], 0
         return loader
 
-    def val_dataloader(self) -> DataLoader[list[Window]]:
+    def val_dataloader(self) -> TimedLoader:
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[list[Window]]:
+    def test_dataloader(self) -> TimedLoader:
         return self._loader("test")
 
-    def _loader(self, side: str) -> DataLoader[list[Window]]:
+    def _loader(self, side: str) -> TimedLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DataLoader(
+        return TimedLoader(
             self.datasets[side],
             # Where limit_val_batches takes a part, it is the same part in every epoch and for every seed.
             batch_sampler=EpochSampler(
@@ -126,6 +143,15 @@ class TextDataModule(L.LightningDataModule):
                 batches = padded_batches(lengths, size, seed, epoch)
             self._made[side] = (epoch, batches)
         return batches
+
+    def full_batch(self) -> Batch | None:
+        """The first training batch of the first epoch with all its rows; None where there is none."""
+        batches = self._batches("train", 0)
+        for number in range(len(batches)):
+            if len(batches[number]) == self.config.batch_size:
+                rows = [self.datasets["train"][row] for row in batches[number]]
+                return collate(rows, self._width("train"), pad_token_id(self.tokenizer))
+        return None
 
     def packed_example(self) -> Batch | None:
         """A row of real windows to probe a model with; None where no row can hold two."""

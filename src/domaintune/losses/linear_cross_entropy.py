@@ -7,7 +7,9 @@ up chunk by chunk, and a block stays near the processor. The idea is that of Wij
 Large-Vocabulary Language Models" (2024). `linear_cross_entropy_reference` is the same by the book.
 """
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,10 +33,15 @@ def linear_cross_entropy_reference(
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    label_smoothing: float = 0.0,
+    all_labelled: bool = False,
 ) -> torch.Tensor:
     """Sum over rows of the cross entropy of `hidden @ weight.T` against `labels`, in nats.
 
+    On CUDA by the kernel of liger-kernel where that is installed (`pip install 'domaintune[kernels]'`), else by ours.
     Products are computed in autocast's dtype where autocast is on, else in `hidden`'s; softmax and sums in fp32.
 
     Args:
@@ -42,16 +49,45 @@ def linear_cross_entropy(
         weight: (V, D) output embedding, tied or not.
         labels: (N,) token ids; rows labelled -100 are dropped before the projection.
         label_smoothing: the share of a label that goes to all V tokens alike (Szegedy et al., 2016).
+        all_labelled: no label is -100. Finding out would make the program wait for a GPU.
 
     Returns:
         a scalar in fp32 (fp64 for fp64 inputs); 0 with zero gradients where no row has a label.
     """
-    labelled = (labels != IGNORED).nonzero()[:, 0]
-    hidden, labels = hidden.index_select(0, labelled), labels.index_select(0, labelled)
+    if not all_labelled:
+        labelled = (labels != IGNORED).nonzero()[:, 0]
+        hidden, labels = hidden.index_select(0, labelled), labels.index_select(0, labelled)
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    if device == "cuda" and len(labels) and dtype != torch.float64 and (liger := liger_kernel()):
+        return _by_liger(liger, hidden.to(dtype), weight.to(dtype), labels, label_smoothing)
     loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype, label_smoothing)
     return loss
+
+
+@cache
+def liger_kernel() -> Callable[..., torch.Tensor] | None:
+    """Liger's function of the same purpose (Hsu et al., "Liger Kernel", 2024), or None where it isn't installed."""
+    try:
+        module = importlib.import_module("liger_kernel.transformers.functional")
+    except ImportError:
+        return None
+    function: Callable[..., torch.Tensor] = module.liger_fused_linear_cross_entropy
+    return function
+
+
+def _by_liger(
+    liger: Callable[..., torch.Tensor],
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    label_smoothing: float,
+) -> torch.Tensor:
+    with torch.autocast(hidden.device.type, enabled=False):
+        # It sums the weight's gradient up chunk by chunk: in bf16 that would lose what the small ones add.
+        return liger(
+            hidden, weight, labels, label_smoothing=label_smoothing, reduction="sum", accum_dtype=torch.float32
+        )
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

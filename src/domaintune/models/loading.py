@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from domaintune.config import ModelConfig, UsageError
+from domaintune.models.dropout import replace_dropout
 from domaintune.models.locating import Checkpoint
 
 transformers_logging.disable_progress_bar()  # weights are read and written in a second or two
@@ -64,6 +65,11 @@ def load_causal_lm(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dty
             model = _pretrained(checkpoint, shape, dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as a causal LM: {error}") from error
+    replace_dropout(model)
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UsageError(f"model.gradient_checkpointing=true: {shape.model_type} can't do that")
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.train()
 
 

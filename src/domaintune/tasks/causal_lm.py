@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from domaintune.config import OptimConfig, SchedulerConfig
-from domaintune.data.collating import IGNORED, Batch
+from domaintune.data.collating import Batch
 from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import language_model_metrics
 from domaintune.models.loading import output_embedding
@@ -25,26 +25,50 @@ class CausalLM(FineTuningTask):
 
     Logs `train/loss`, and per evaluation `loss`, `perplexity` and `bits_per_byte` under `val/` or `test/`: sums over
     all predicted tokens and all devices, divided once.
+
+    Args:
+        model: a causal LM, in train mode.
+        optim, scheduler: the groups of the config.
+        compile_for: (rows, tokens) of the batches that `torch.compile` is for; None compiles nothing. Others, as the
+            last of an epoch, and evaluation run as they are: a compilation takes longer than they do.
     """
 
-    def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        optim: OptimConfig,
+        scheduler: SchedulerConfig,
+        compile_for: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(model, optim, scheduler)
         self.head_is_linear = output_embedding(model) is not None
+        self.compiled_shape = compile_for
+        body = model.base_model if self.head_is_linear else model
+        self.compiled: Any = torch.compile(body.forward, dynamic=False) if compile_for else None
         self._sums = torch.zeros(3)
 
     def summed_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
-        labels = batch["labels"][:, 1:].reshape(-1)  # the hidden state at t predicts the token at t + 1
-        inputs = model_inputs(batch)
+        predicted = batch["predicted"]
+        labels = batch["labels"].flatten().index_select(0, predicted)
+        before = predicted - 1  # the state at t predicts the token at t + 1
         if self.head_is_linear:
-            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-            hidden = hidden[:, :-1].reshape(len(labels), hidden.shape[-1])
-            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels)
+            hidden = self._forward(batch).last_hidden_state.flatten(0, 1).index_select(0, before)
+            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels, all_labelled=True)
         else:
-            logits = self.model(**inputs, use_cache=False).logits[:, :-1]
-            logits = logits.reshape(len(labels), logits.shape[-1]).float()
-            loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-        return loss, (labels != IGNORED).sum()
+            logits = self._forward(batch).logits.flatten(0, 1).index_select(0, before)
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return loss, loss.new_full((), len(labels))
+
+    def _forward(self, batch: Batch) -> Any:
+        """The model's output, without its head where that is linear; compiled where the batch has the right shape."""
+        inputs = model_inputs(batch)
+        run = self.model.base_model if self.head_is_linear else self.model
+        if self.training and self.compiled is not None and inputs["input_ids"].shape == self.compiled_shape:
+            run = self.compiled
+            if "cu_seqlens" in inputs:  # ever other numbers of windows shall be one compilation
+                torch._dynamo.maybe_mark_dynamic(inputs["cu_seqlens"], 0)
+        return run(**inputs, use_cache=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, tokens = self.summed_loss(batch)

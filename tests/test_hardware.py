@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from domaintune.precision import resolve_precision
+from domaintune.hardware import resolve_precision
 
 
 @pytest.mark.parametrize("wanted", ["32", "bf16-mixed", "bf16-true", "16-mixed"])
