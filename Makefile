@@ -36,6 +36,7 @@ tensorboard: setup  ## curves, samples and hyperparameters of all runs, at http:
 	$(BIN)/tensorboard --logdir logs --host 127.0.0.1
 
 benchmark: setup  ## tokens a second of the classic loop and of this program, on this machine
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python scripts/benchmark.py train
 
 clean:  ## remove .venv and caches; logs stay

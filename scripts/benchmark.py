@@ -1,20 +1,22 @@
 """This program against the ways that tutorials show, on this machine.
 
-    python scripts/benchmark.py train --shape tiny
-    python scripts/benchmark.py train --shape gpt2 --rounds 3 --seconds 60 --json result.json
+    python scripts/benchmark.py train
+    python scripts/benchmark.py train --shape gpt2 --compile --seconds 60 --json result.json --png result.png
     python scripts/benchmark.py data --megabytes 20
 
 `train --help` and `data --help` say what is compared. Each measurement is a process of its own; rounds alternate, so
-that a machine whose speed drifts drifts for all.
+that a machine whose speed drifts drifts for all, and a ratio is the median of the rounds' own ratios.
 """
 
 import argparse
+import datetime
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,31 +24,59 @@ from rich.table import Table
 from benchmarks import data, training
 
 COMPARED = {"train": training, "data": data}
+OURS = "domaintune"
+CORPUS_MEGABYTES = 4  # of text to train on
+
+Measured = dict[str, list[dict[str, float]]]
+
+
+def methods(given: argparse.Namespace) -> list[str]:
+    """The methods that are wanted, in the order of the table; ours is always among them."""
+    known = [name for name in COMPARED[given.what].METHODS if name != "product_rates"]
+    if given.what == "train" and not given.compile:
+        known.remove("trainer_blocks_compiled")
+    if unknown := set(given.only or ()) - set(known):
+        raise SystemExit(f"there is no method {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
+    return [name for name in known if name in (given.only or known) or name == OURS]
+
+
+def settings(given: argparse.Namespace) -> list[str]:
+    """What a measurement's own process is told."""
+    if given.what == "data":
+        return []
+    told = ["--shape", given.shape, "--device", given.device, "--seconds", str(given.seconds)]
+    told += ["--block-size", str(given.block_size)] + ["--compile"] * given.compile
+    return told + (["--dropout", "0"] if given.dropout == 0 else [])
 
 
 def compare(given: argparse.Namespace) -> None:
-    """Alternates the methods and prints medians, ranges and ratios."""
-    methods = COMPARED[given.what].METHODS
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
+    """Alternates the methods, prints medians, ranges and ratios, and keeps them."""
+    names = methods(given)
+    measured: Measured = {name: [] for name in names}
+    rates: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        settings = ["--shape", given.shape, "--seconds", str(given.seconds)] if given.what == "train" else []
-        if given.what == "data":
-            corpus = Path(folder) / "corpus.jsonl"
-            data.make_corpus(corpus, given.megabytes)
-            settings = ["--corpus", str(corpus)]
+        corpus = Path(folder) / "corpus.jsonl"
+        data.make_corpus(corpus, given.megabytes)
+        told = ["--corpus", str(corpus), *settings(given)]
         for number in range(given.rounds):
-            for name in methods:
-                measured[name].append(measure(given.what, name, settings))
+            if given.what == "train":
+                rates.append(measure(given.what, "product_rates", told))
+            for name in names:
+                measured[name].append(measure(given.what, name, told))
                 print(f"round {number + 1}: {name} {measured[name][-1]['tokens_per_second']:,.0f} tokens/s", flush=True)
-    title = f"shape {given.shape}" if given.what == "train" else f"{given.megabytes:g} MB"
-    show(measured, title, COMPARED[given.what].BASES)
+    title = " ".join(told[2:]).replace("--", "") if given.what == "train" else f"{given.megabytes:g} MB"
+    rows = summary(measured, rates)
+    show(rows, title)
     if given.json:
-        Path(given.json).write_text(json.dumps({"what": title, "measured": measured}, indent=2) + "\n")
+        found = {"what": title, "when": datetime.date.today().isoformat(), "product_rates": rates}
+        Path(given.json).write_text(json.dumps({**found, "summary": rows, "measured": measured}, indent=2) + "\n")
+    if given.png:
+        draw(rows, title, given.png)
 
 
-def measure(what: str, name: str, settings: list[str]) -> dict[str, float]:
+def measure(what: str, name: str, told: list[str]) -> dict[str, float]:
     """One method, in a process of its own."""
-    command = [sys.executable, __file__, "one", what, name, *settings]
+    command = [sys.executable, __file__, "one", what, name, *told]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
@@ -54,19 +84,55 @@ def measure(what: str, name: str, settings: list[str]) -> dict[str, float]:
     return result
 
 
-def show(measured: dict[str, list[dict[str, float]]], title: str, bases: tuple[str, ...]) -> None:
-    """A row per method; a ratio is the median of the rounds' own ratios."""
-    table = Table(title, "tokens/s", "min", "max", "peak GB", *(f"against {base}" for base in bases))
-    rates = {name: [run["tokens_per_second"] for run in runs] for name, runs in measured.items()}
-    for name, runs in measured.items():
-        ratios = [
-            statistics.median(mine / other for mine, other in zip(rates[name], rates[base], strict=True))
-            for base in bases
-        ]
-        memory = max(run["peak_memory_gb"] for run in runs)
-        figures = [f"{value:,.0f}" for value in (statistics.median(rates[name]), min(rates[name]), max(rates[name]))]
-        table.add_row(name, *figures, f"{memory:.2f}", *(f"{ratio:.2f} x" for ratio in ratios))
-    Console().print(table)
+def summary(measured: Measured, rates: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """{method: figures}: `ours_to_it` is how many times as fast this program is."""
+    speeds = {name: [run["tokens_per_second"] for run in runs] for name, runs in measured.items()}
+    flops = measured[OURS][0].get("flops_per_token", 0.0)
+    return {
+        name: {
+            "tokens_per_second": statistics.median(mine),
+            "min": min(mine),
+            "max": max(mine),
+            "peak_memory_gb": max(run["peak_memory_gb"] for run in measured[name]),
+            "ours_to_it": statistics.median(ours / its for ours, its in zip(speeds[OURS], mine, strict=True)),
+            "of_bf16_rate": statistics.median(
+                speed * flops / rate["bf16"] for speed, rate in zip(mine, rates, strict=True)
+            )
+            if rates
+            else None,
+        }
+        for name, mine in speeds.items()
+    }
+
+
+def show(rows: dict[str, dict[str, Any]], title: str) -> None:
+    table = Table(title, "tokens/s", "min", "max", "peak GB", f"{OURS} to it", "of the bf16 rate")
+    for name, row in rows.items():
+        figures = [f"{row[key]:,.0f}" for key in ("tokens_per_second", "min", "max")]
+        share = f"{row['of_bf16_rate']:.1%}" if row["of_bf16_rate"] is not None else ""
+        table.add_row(name, *figures, f"{row['peak_memory_gb']:.2f}", f"{row['ours_to_it']:.2f} x", share)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def draw(rows: dict[str, dict[str, Any]], title: str, file: str) -> None:
+    """Bars of the medians with their ranges."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 0.6 * len(rows) + 1.6), layout="constrained")
+    names, speeds = list(rows), [row["tokens_per_second"] for row in rows.values()]
+    ranges = [[row["tokens_per_second"] - row["min"], row["max"] - row["tokens_per_second"]] for row in rows.values()]
+    colours = ["tab:blue" if name == OURS else "tab:gray" for name in names]
+    axes.barh(names, speeds, color=colours, xerr=list(zip(*ranges, strict=True)), capsize=3)
+    for place, row in enumerate(rows.values()):
+        text = f"  {row['tokens_per_second']:,.0f}, {row['peak_memory_gb']:.1f} GB"
+        axes.text(row["max"], place, text, va="center")
+    axes.set(xlim=(0, 1.3 * max(row["max"] for row in rows.values())), xlabel="predicted tokens a second", title=title)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=110)
 
 
 def main() -> None:
@@ -78,7 +144,9 @@ def main() -> None:
         about = (module.__doc__ or "").split("\n")[0]
         parsers[name] = commands.add_parser(name, help=about, description=module.__doc__, formatter_class=raw)
         parsers[name].add_argument("--rounds", type=int, default=3)
+        parsers[name].add_argument("--only", nargs="+", metavar="METHOD", help="leave other methods out")
         parsers[name].add_argument("--json", metavar="PATH", help="write every measurement there")
+        parsers[name].add_argument("--png", metavar="PATH", help="draw the table there")
         parsers[name].set_defaults(run=compare)
     one = commands.add_parser("one")  # a measurement in a process of its own
     one.add_argument("group", choices=COMPARED)
@@ -87,7 +155,12 @@ def main() -> None:
     one.set_defaults(run=lambda given: print(json.dumps(COMPARED[given.group].METHODS[given.method](given))))
     for command in (parsers["train"], one):
         command.add_argument("--shape", choices=training.SHAPES, default="tiny")
+        command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        command.add_argument("--block-size", type=int, default=512)
         command.add_argument("--seconds", type=float, default=20, help="of each measurement (default 20)")
+        command.add_argument("--compile", action="store_true", help="torch.compile where a method offers it")
+        command.add_argument("--dropout", type=float, choices=(0.0,), help="0: none anywhere (default: each its own)")
+    parsers["train"].set_defaults(megabytes=CORPUS_MEGABYTES)
     parsers["data"].add_argument("--megabytes", type=float, default=20, help="of text (default 20)")
     given = parser.parse_args()
     given.run(given)

@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
+import tiny
 
-from domaintune.metrics import language_model_metrics
+from domaintune.metrics import flops_per_token, language_model_metrics
 
 
 def test_four_tokens_of_one_bit_each_over_two_bytes() -> None:
@@ -26,3 +28,13 @@ def test_a_loss_that_is_not_a_number_stays_one() -> None:
 
 def test_a_huge_loss_does_not_overflow() -> None:
     assert math.isfinite(language_model_metrics(1e6, 1, 1)["perplexity"])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_flops_of_a_token_are_six_for_each_multiplied_weight_and_those_of_attention(tied: bool) -> None:
+    model = tiny.gpt2(tie_word_embeddings=tied)
+    blocks = sum(weight.numel() for weight in model.transformer.h.parameters()) + 2 * 32  # and the last norm
+    head = tiny.VOCABULARY * 32
+    seen = (1 + 2 + 3 + 1 + 2) / 5  # tokens that attention looks at, in windows of 3 and 2
+    found = flops_per_token(model, np.array([3, 2]))
+    assert found == pytest.approx(6 * (blocks + head) + 12 * 2 * 32 * seen)

@@ -103,4 +103,3 @@ def _result(tokens: int, seconds: float) -> dict[str, float]:
 
 
 METHODS = {"classic": classic, "processes": with_processes, "domaintune": domaintune}
-BASES = ("classic", "processes")

@@ -4,7 +4,11 @@ import resource
 import sys
 
 
-def peak_memory_gb() -> float:
-    """The most held by this process or, where it was more, by one of those it has started and waited for."""
+def peak_memory_gb(device: str = "cpu") -> float:
+    """The most held on a GPU; else by this process, or by one of those it waited for where that was more."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 1e9
     most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return most * (1 if sys.platform == "darwin" else 1024) / 1e9

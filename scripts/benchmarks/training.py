@@ -1,19 +1,28 @@
-"""Tokens a second of training: the loop that tutorials show, and this program.
+"""Tokens a second of training: the ways that tutorials show, a bare loop with this program's parts, and this program.
 
-Both train GPT-2 from random weights on the same documents (Python's documentation), batch size and learning rate:
+All train GPT-2 from random weights on the same documents of log-normal length (median 86 tokens, mean 136, at most
+1500), with the same batch size and learning rate:
 
-classic     transformers' GPT2LMHeadModel with its defaults, fp32, rows in random order padded to the longest of their
-            batch, its own loss, torch.optim.AdamW, a plain loop
-domaintune  what `python train.py` runs, through Lightning, with this program's defaults
+classic                  transformers' GPT2LMHeadModel, fp32, a document a row, cut at the model's positions and padded
+                         to the longest of the batch; its own loss, torch.optim.AdamW, a plain loop
+trainer_padded           the same rows and precision under Hugging Face's Trainer
+trainer_blocks           Hugging Face's Trainer in bf16 on documents joined and cut into blocks of 512
+trainer_blocks_compiled  the same with torch_compile=True (with --compile)
+bare                     this program's data, model and loss in a plain loop, with its optimizer and clipping
+domaintune               what `python train.py` runs, through Lightning, with its callbacks and checkpoints
 
-Counted are tokens of text that were predicted, never padding. The first steps of a process are not counted.
+Each keeps its own defaults, dropout among them; --dropout 0 takes it from all. --compile compiles the last two. Only
+`bare` and `domaintune` keep documents from seeing each other in a row that holds several. Counted are tokens of text
+that were predicted, never padding. The first steps of a process are not counted.
 """
 
 import argparse
+import itertools
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,113 +31,255 @@ from benchmarks.memory import peak_memory_gb
 SHAPES = {
     "tiny": {"n_layer": 6, "n_embd": 256, "n_head": 4, "n_positions": 512, "vocab_size": 8192},
     "gpt2": {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024, "vocab_size": 50257},
+    "gpt2_medium": {"n_layer": 24, "n_embd": 1024, "n_head": 16, "n_positions": 1024, "vocab_size": 50257},
 }
-BLOCK_SIZE, BATCH_SIZE, LR = 512, 8, 5e-5
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+BATCH_SIZE, LR = 8, 5e-5
 WARM_UP_STEPS = 3
 
 
-def rate(steps: Iterator[int], seconds: float) -> dict[str, float]:
-    """Runs steps that yield their tokens until the time is over: tokens a second after the warm-up."""
-    for _ in range(WARM_UP_STEPS):
-        next(steps)
-    started, tokens = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < seconds:
-        tokens += next(steps)
-    return {"tokens_per_second": tokens / elapsed, "peak_memory_gb": peak_memory_gb()}
+class Clock:
+    """Counts tokens after the warm-up, until the time is over."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.steps, self.tokens, self.seconds = given, 0, 0, 0.0
+        self._started = 0.0
+
+    def step(self, tokens: int) -> bool:
+        """Called after each optimizer step with the tokens that it was for; whether the time is over."""
+        if self.given.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        self.steps += 1
+        if self.steps == WARM_UP_STEPS:
+            self._started = time.perf_counter()
+        elif self.steps > WARM_UP_STEPS:
+            self.tokens += tokens
+            self.seconds = time.perf_counter() - self._started
+        return self.seconds >= self.given.seconds
+
+    def result(self) -> dict[str, float]:
+        return {"tokens_per_second": self.tokens / self.seconds, "peak_memory_gb": peak_memory_gb(self.given.device)}
+
+
+def config_of(given: argparse.Namespace, folder: str) -> Any:
+    """This program's config, on a checkpoint folder that holds a shape and a tokenizer."""
+    from transformers import GPT2Config
+
+    from domaintune.arguments import default_config
+    from domaintune.models.locating import ASSETS
+
+    for file in (ASSETS / "gpt2_tiny").glob("tokenizer*"):
+        (Path(folder) / file.name).write_bytes(file.read_bytes())
+    GPT2Config(**SHAPES[given.shape], bos_token_id=0, eos_token_id=0).save_pretrained(folder)
+    return default_config(
+        "name=benchmark",
+        f"model={'gpt2_tiny' if given.shape == 'tiny' else 'gpt2'}",
+        f"model.checkpoint={folder}",
+        "model.init=random",
+        f"model.compile={given.compile}",
+        *([f"model.dropout={given.dropout}", f"model.attention_dropout={given.dropout}"] if given.dropout == 0 else []),
+        f"data.path={given.corpus}",
+        f"data.block_size={given.block_size}",
+        f"data.batch_size={BATCH_SIZE}",
+        f"optim.lr={LR}",
+        f"trainer={'gpu' if given.device == 'cuda' else 'cpu'}",
+        "trainer.max_epochs=1000",
+        f"paths.runs={folder}",
+    )
+
+
+@contextmanager
+def prepared_run(given: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
+    """What `train` is given: everything prepared, and the folder of a run."""
+    from domaintune.preparing import prepare
+    from domaintune.recording import RunFolder
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(given, folder)
+        config.trainer.limit_val_batches = 0
+        yield prepare(config), RunFolder(Path(folder) / "run")
+
+
+def documents_of(given: argparse.Namespace) -> list[Any]:
+    """Token ids of each training document, with its end-of-text token: (T,) tensors."""
+    import torch
+
+    from domaintune.data.tokenizing import tokenize
+    from domaintune.models.loading import load_tokenizer
+
+    with prepared_run(given) as (prepared, _):
+        splits = prepared.splits
+        tokens = tokenize(splits.documents, load_tokenizer(prepared.checkpoint), "text", prepared.config.paths.cache)
+        places = zip(*(tokens.starts[splits.of("train") + after].tolist() for after in (0, 1)), strict=True)
+        return [torch.from_numpy(tokens.ids(first, end)).long() for first, end in places]
+
+
+def plain_model(given: argparse.Namespace) -> Any:
+    """transformers' own, with its own dropout unless that is taken from all."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    dropout = dict.fromkeys(DROPOUTS, 0.0) if given.dropout == 0 else {}
+    return GPT2LMHeadModel(GPT2Config(**SHAPES[given.shape], **dropout, bos_token_id=0, eos_token_id=0)).train()
+
+
+def padded(rows: list[Any]) -> dict[str, Any]:
+    import torch
+
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
 
 
 def classic(given: argparse.Namespace) -> dict[str, float]:
     """The loop of the tutorials."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
 
-    from domaintune.arguments import default_config
-    from domaintune.data.splitting import read_splits
-    from domaintune.data.tokenizing import tokenize
-    from domaintune.models.loading import load_tokenizer
-    from domaintune.models.locating import locate
-
-    torch.manual_seed(0)
-    config = default_config()
-    splits = read_splits(config.data, config.paths.cache)
-    tokenizer = load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False))
-    tokens = tokenize(splits.documents, tokenizer, "text", config.paths.cache)
-    rows = [
-        torch.from_numpy(tokens.ids(first, min(end, first + BLOCK_SIZE))).long()
-        for first, end in zip(*(tokens.starts[splits.of("train") + after].tolist() for after in (0, 1)), strict=True)
-    ]
-    model = GPT2LMHeadModel(GPT2Config(**SHAPES[given.shape], bos_token_id=0, eos_token_id=0)).train()
+    rows = [document[: SHAPES[given.shape]["n_positions"]] for document in documents_of(given)]
+    model = plain_model(given).to(given.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
+    clock = Clock(given)
+    while True:
+        for chosen in torch.randperm(len(rows)).split(BATCH_SIZE):
+            batch = padded([rows[i] for i in chosen.tolist()])
+            model(**{name: tensor.to(given.device) for name, tensor in batch.items()}).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if clock.step(int((batch["labels"][:, 1:] != -100).sum())):
+                return clock.result()
 
-    def steps() -> Iterator[int]:
-        while True:
-            for batch in torch.randperm(len(rows)).split(BATCH_SIZE):
-                chosen = [rows[i] for i in batch.tolist()]
-                ids = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
-                mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in chosen], batch_first=True)
-                loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-                yield sum(len(row) - 1 for row in chosen)
 
-    return rate(steps(), given.seconds)
+def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> dict[str, float]:
+    """Hugging Face's Trainer."""
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    clock = Clock(given)
+
+    class Counting(Trainer):
+        tokens = 0
+
+        def training_step(self, model: Any, inputs: Any, *rest: Any) -> Any:
+            self.tokens = int((inputs["labels"][:, 1:] != -100).sum())
+            return super().training_step(model, inputs, *rest)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = clock.step(counting.tokens)
+
+    documents = documents_of(given)
+    if blocks:
+        rows = list(torch.cat(documents).split(given.block_size))[:-1]
+    else:
+        rows = [document[: SHAPES[given.shape]["n_positions"]] for document in documents]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            per_device_train_batch_size=BATCH_SIZE,
+            learning_rate=LR,
+            num_train_epochs=1000,
+            bf16=blocks,
+            torch_compile=compiled,
+            use_cpu=given.device == "cpu",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        counting = Counting(plain_model(given), arguments, padded, rows, callbacks=[Stop()])
+        counting.train()
+    return clock.result()
+
+
+def bare(given: argparse.Namespace) -> dict[str, float]:
+    """This program's parts, without Lightning."""
+    import torch
+
+    from domaintune.data.datamodule import TextDataModule
+    from domaintune.hardware import resolve_precision
+    from domaintune.losses.linear_cross_entropy import linear_cross_entropy
+    from domaintune.memory import keep_freed_memory
+    from domaintune.models.attention import isolate_documents
+    from domaintune.models.loading import load_causal_lm, load_tokenizer
+    from domaintune.optim.parameter_groups import parameter_groups
+
+    with prepared_run(given) as (prepared, _):
+        config = prepared.config
+        data = TextDataModule(
+            config.data, prepared.splits, load_tokenizer(prepared.checkpoint), config.seed, config.paths.cache
+        )
+        model = load_causal_lm(prepared.checkpoint, config.model, torch.float32, config.seed).to(given.device)
+    keep_freed_memory()
+    isolate_documents(model)
+    narrow = resolve_precision("auto", given.device)[0] == "bf16-mixed"
+    body: Any = torch.compile(model.base_model.forward, dynamic=False) if given.compile else model.base_model
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.optim.weight_decay), lr=LR, fused=True)
+    clock = Clock(given)
+    for batch in itertools.chain.from_iterable(itertools.repeat(data.train_dataloader())):
+        tensors: Any = {
+            name: batch[name].to(given.device, non_blocking=True) for name in batch if name not in ("bytes", "tokens")
+        }
+        torch._dynamo.maybe_mark_dynamic(tensors["cu_seqlens"], 0)
+        inputs = {name: tensors[name] for name in ("input_ids", "position_ids", "cu_seqlens")}
+        with torch.autocast(given.device, torch.bfloat16, enabled=narrow):
+            hidden = body(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[tensors["states"]]
+            loss = linear_cross_entropy(hidden, model.lm_head.weight, tensors["targets"], drop=False)
+        (loss / batch["tokens"]).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.trainer.gradient_clip_val)
+        optimizer.step()
+        optimizer.zero_grad()
+        if clock.step(batch["tokens"]):
+            break
+    return clock.result()
 
 
 def domaintune(given: argparse.Namespace) -> dict[str, float]:
-    """This program's data module and task under Lightning's Trainer, with the defaults of `train.py`."""
+    """This program as `train.py` calls it, but for the validations and the export."""
     import lightning as L
-    from transformers import GPT2Config
 
-    from domaintune.arguments import default_config
-    from domaintune.data.splitting import read_splits
-    from domaintune.models.locating import ASSETS, Checkpoint
-    from domaintune.preparing import Prepared
-    from domaintune.training import build, make_trainer, quiet_libraries, resolve_precision
+    from domaintune.callbacks.throughput import Throughput
+    from domaintune.trainers import build_trainer, quiet_libraries
+    from domaintune.training import build
+
+    clock = Clock(given)
 
     class Stop(L.Callback):
-        """Ends training when the time after the warm-up is over, and keeps the account."""
-
-        started, tokens_before = 0.0, 0
-        result: dict[str, float]
+        before = 0
 
         def on_train_batch_end(self, trainer: Any, task: Any, *_: Any) -> None:
-            if trainer.global_step == WARM_UP_STEPS:
-                self.started, self.tokens_before = time.perf_counter(), int(task.tokens_trained)
-            elapsed = time.perf_counter() - self.started
-            if trainer.global_step > WARM_UP_STEPS and elapsed >= given.seconds:
-                self.result = {"tokens_per_second": (int(task.tokens_trained) - self.tokens_before) / elapsed}
-                trainer.should_stop = True
+            trained = int(task.tokens_trained)
+            trainer.should_stop = clock.step(trained - self.before)
+            self.before = trained
 
     quiet_libraries()
-    config = default_config()
-    config.model.init = "random"
-    config.data = replace(config.data, block_size=BLOCK_SIZE, batch_size=BATCH_SIZE)
-    config.optim = replace(config.optim, lr=LR)
-    precision, _ = resolve_precision("auto", "cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        for file in (ASSETS / "gpt2_tiny").glob("tokenizer*"):
-            (Path(folder) / file.name).write_bytes(file.read_bytes())
-        GPT2Config(**SHAPES[given.shape], bos_token_id=0, eos_token_id=0).save_pretrained(folder)
-        stop = Stop()
-        trainer = make_trainer(
-            accelerator="cpu",
-            precision=precision,
-            max_epochs=-1,
-            limit_val_batches=0,
-            gradient_clip_val=config.trainer.gradient_clip_val,
-            callbacks=[stop],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-        )
-        data, task = build(
-            Prepared(config, read_splits(config.data, config.paths.cache), Checkpoint("shape", Path(folder), "here")),
-            trainer,
-        )
+    with prepared_run(given) as (prepared, run):
+        trainer = build_trainer(prepared.config, run)
+        trainer.callbacks.append(Stop())
+        data, task = build(prepared, trainer)
         trainer.fit(task, datamodule=data)
-    return {**stop.result, "peak_memory_gb": peak_memory_gb()}
+    counted = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    return {**clock.result(), "flops_per_token": counted.flops_per_token}
 
 
-METHODS = {"classic": classic, "domaintune": domaintune}
-BASES = ("classic",)
+def product_rates(given: argparse.Namespace) -> dict[str, float]:
+    """What the device multiplies, for the share of it that the methods reach."""
+    import torch
+
+    from domaintune.hardware import product_rate
+
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    return {name: product_rate(dtype, given.device, seconds=1.0) for name, dtype in dtypes.items()}
+
+
+METHODS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
+    "classic": classic,
+    "trainer_padded": partial(trainer, blocks=False),
+    "trainer_blocks": partial(trainer, blocks=True),
+    "trainer_blocks_compiled": partial(trainer, blocks=True, compiled=True),
+    "bare": bare,
+    "domaintune": domaintune,
+    "product_rates": product_rates,
+}

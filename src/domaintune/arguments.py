@@ -100,12 +100,12 @@ def exported(folder: Path) -> Path:
     return folder / "export"
 
 
-def default_config() -> Config:
-    """What `python train.py` alone would run."""
+def default_config(*overrides: str) -> Config:
+    """What `python train.py`, with these overrides, would run."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("train", overrides=["logger=none"]))
+        return check(compose("train", overrides=["logger=none", *overrides]))
 
 
 def config_of_run(folder: Path) -> Config:

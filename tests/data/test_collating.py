@@ -45,3 +45,22 @@ def test_the_bytes_of_a_batch_are_those_of_its_windows() -> None:
 
 def test_ignored_is_the_label_that_pytorch_ignores() -> None:
     assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED
+
+
+def test_what_is_predicted_is_found_for_the_loss() -> None:
+    draw = torch.Generator().manual_seed(0)
+    windows = [tiny.window(torch.randint(90, (length,), generator=draw), length) for length in (200, 3, 150)]
+    windows[0]["labels"][50:100] = IGNORED
+    for batch in (pad(windows, 0), pack([windows[:2], windows[2:]], 256, 0)):
+        count = 149 + 2 + 149
+        assert batch["tokens"] == count == int((batch["labels"] != IGNORED).sum())
+        states, targets = batch["states"], batch["targets"]
+        assert len(states) == len(targets) == 512, "rounded up"
+        assert torch.equal(batch["labels"].flatten()[states[:count] + 1], targets[:count])
+        assert (targets[count:] == IGNORED).all()
+        assert (targets[:count] != IGNORED).all()
+
+
+def test_no_more_is_predicted_than_a_batch_has_tokens() -> None:
+    batch = pad([tiny.window(torch.arange(5), 5), tiny.window(torch.arange(3), 3)], 0)
+    assert (batch["tokens"], len(batch["targets"])) == (6, 10)

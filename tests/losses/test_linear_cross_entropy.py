@@ -1,3 +1,4 @@
+import sys
 from functools import partial
 from typing import Any
 
@@ -32,11 +33,13 @@ def error(got: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((got.double() - wanted.double()).norm() / wanted.double().norm())
 
 
+@pytest.mark.parametrize("drop", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_loss_and_gradients_equal_the_reference(shape: tuple[int, int, int]) -> None:
+def test_loss_and_gradients_equal_the_reference(shape: tuple[int, int, int], drop: bool) -> None:
     inputs = made(*shape)
     wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)
-    for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
+    obtained = loss_and_gradients(partial(linear_cross_entropy, drop=drop), *inputs)
+    for got, reference in zip(obtained, wanted, strict=True):
         assert error(got, reference) < 1e-5
         assert got.dtype == torch.float32
 
@@ -168,13 +171,14 @@ def test_inputs_are_left_as_they_were() -> None:
         assert torch.equal(tensor, old)
 
 
+@pytest.mark.parametrize("drop", [True, False])
 @pytest.mark.parametrize("smoothing", [0.1, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_label_smoothing_equals_the_reference(shape: tuple[int, int, int], smoothing: float) -> None:
+def test_label_smoothing_equals_the_reference(shape: tuple[int, int, int], smoothing: float, drop: bool) -> None:
     inputs = made(*shape)
     results = [
         loss_and_gradients(partial(function, label_smoothing=smoothing), *inputs)
-        for function in (linear_cross_entropy, linear_cross_entropy_reference)
+        for function in (partial(linear_cross_entropy, drop=drop), linear_cross_entropy_reference)
     ]
     for got, wanted in zip(*results, strict=True):
         assert error(got, wanted) < 1e-5
@@ -197,3 +201,29 @@ def test_large_logits_overflow_nowhere() -> None:
     for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
         assert got.isfinite().all()
         assert error(got, reference) < 1e-5
+
+
+def test_on_a_gpu_the_kernel_of_a_library_is_handed_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library itself runs on GPUs only: here its function is the reference, under the library's signature."""
+
+    def liger(hidden: Any, weight: Any, labels: Any, label_smoothing: float, reduction: str, accum_dtype: Any) -> Any:
+        assert hidden.dtype == weight.dtype == torch.bfloat16
+        assert not torch.is_autocast_enabled("cpu")
+        assert (reduction, accum_dtype) == ("sum", torch.float32)
+        return linear_cross_entropy_reference(hidden, weight, labels, label_smoothing)
+
+    monkeypatch.setattr(module, "LIBRARY_DEVICE", "cpu")
+    monkeypatch.setattr(module, "liger_kernel", lambda: liger)
+    inputs = made(33, 24, 257)
+    wanted = loss_and_gradients(partial(linear_cross_entropy_reference, label_smoothing=0.1), *inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        obtained = loss_and_gradients(partial(linear_cross_entropy, label_smoothing=0.1), *inputs)
+    for got, reference in zip(obtained, wanted, strict=True):
+        assert error(got, reference) < 2e-2
+
+
+def test_a_library_that_is_not_installed_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "liger_kernel", None)
+    module.liger_kernel.cache_clear()
+    assert module.liger_kernel() is None
+    module.liger_kernel.cache_clear()

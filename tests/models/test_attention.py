@@ -88,6 +88,34 @@ def test_loss_and_gradients_equal_those_of_the_documents_one_at_a_time(shape, ke
     assert (packed - gradient).norm() <= 1e-5 * gradient.norm()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [gpt2, llama])
+def test_compiled_they_are_the_same_too_and_other_documents_compile_nothing_anew(shape):
+    torch.manual_seed(0)
+    model = shape()
+    alone = [pad([window], 0) for row in rows() for window in row]
+    expected, gradient = loss_and_gradient(task(model), alone)
+    isolate_documents(model)
+    made = CausalLM(model, OptimConfig(lr=1e-3), SchedulerConfig(name="constant"), compile_for=(len(LENGTHS), BLOCK))
+    used = []
+    compiled = made.compiled
+    made.compiled = lambda **inputs: used.append(len(inputs["cu_seqlens"])) or compiled(**inputs)
+    loss, packed = loss_and_gradient(made, [pack(rows(), BLOCK, 0)])
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert (packed - gradient).norm() <= 1e-5 * gradient.norm()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for lengths in ([[5, 6, 7], [32], [16, 16]], [[32], [32], [32]], [[2] * 16, [3] * 10, [4, 20]]):
+            other = [[tiny.window(torch.randint(VOCABULARY, (n,)), n) for n in row] for row in lengths]
+            wanted, by_hand = loss_and_gradient(task(model), [pack(other, BLOCK, 0)])
+            loss, packed = loss_and_gradient(made, [pack(other, BLOCK, 0)])
+            assert loss == pytest.approx(wanted, rel=1e-5)
+            assert (packed - by_hand).norm() <= 1e-5 * by_hand.norm()
+    assert len(used) == 4, "the compiled model was used for every batch of its shape"
+    loss_and_gradient(made, [pack(other[:2], BLOCK, 0)])
+    made.eval().summed_loss(pack(other, BLOCK, 0))
+    assert len(used) == 4, "and for no other, nor for evaluation"
+
+
 @pytest.mark.parametrize("shape", [gpt2, llama])
 def test_the_probe_passes_isolated_documents_and_catches_a_leak(shape):
     torch.manual_seed(0)

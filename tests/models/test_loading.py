@@ -207,3 +207,23 @@ def test_the_fused_activation_gives_the_logits_of_gelu_new(tmp_path: Path) -> No
 def test_another_activation_is_left_alone(tmp_path: Path) -> None:
     folder = saved(tmp_path, tiny.gpt2(activation_function="relu"))
     assert load(folder).config.activation_function == "relu"
+
+
+def test_gradient_checkpointing_changes_no_gradient_and_drops_the_same(tmp_path: Path) -> None:
+    tiny.gpt2().save_pretrained(tmp_path)
+    gradients = []
+    for wanted in (False, True):
+        model = load(tmp_path, dropout=0.2, gradient_checkpointing=wanted)
+        assert model.is_gradient_checkpointing == wanted
+        ids = torch.arange(24).view(2, 12)
+        torch.manual_seed(5)
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert torch.equal(*gradients)
+
+
+def test_a_model_that_cannot_checkpoint_gradients_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.gpt2().save_pretrained(tmp_path)
+    monkeypatch.setattr(GPT2LMHeadModel, "supports_gradient_checkpointing", False)
+    with pytest.raises(UsageError, match="gradient_checkpointing=true: gpt2"):
+        load(tmp_path, gradient_checkpointing=True)

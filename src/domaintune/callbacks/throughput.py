@@ -20,14 +20,16 @@ class Throughput(L.Callback):
     - `train/peak_memory_gb`: the most memory held so far.
 
     Attributes:
+        flops_per_token: floating-point operations that training on a predicted token needs.
         peak: of one device; measured on a CPU as training starts, else from a table.
         total_seconds, total_tokens: of training, over all processes of the run.
     """
 
     def __init__(self) -> None:
-        self._since = self._waited = self._needed = 0.0
+        self._since = self._waited = 0.0
         self._tokens = 0
         self.peak: Peak | None = None
+        self.flops_per_token = 0.0
         self.total_seconds = 0.0
         self.total_tokens = 0
 
@@ -37,7 +39,7 @@ class Throughput(L.Callback):
         windows = data.datasets["train"]
         # What is read without being predicted, as a prompt, needs arithmetic too.
         processed = windows.lengths.sum() / windows.labels.sum()
-        self._needed = float(flops_per_token(pl_module.model, windows.lengths) * processed)
+        self.flops_per_token = float(flops_per_token(pl_module.model, windows.lengths) * processed)
         self._start(trainer, pl_module)
 
     def on_train_batch_end(
@@ -71,7 +73,7 @@ class Throughput(L.Callback):
         return self.total_tokens / self.total_seconds if self.total_seconds else None
 
     def mfu(self, tokens_per_second: float, devices: int) -> float | None:
-        return tokens_per_second * self._needed / (self.peak.flops * devices) if self.peak else None
+        return tokens_per_second * self.flops_per_token / (self.peak.flops * devices) if self.peak else None
 
     def _start(self, trainer: L.Trainer, task: Any) -> None:
         self._since, self._tokens = time.perf_counter(), int(task.tokens_trained)

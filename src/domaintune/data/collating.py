@@ -3,8 +3,10 @@
 from typing import NotRequired, TypedDict
 
 import torch
+import torch.nn.functional as F
 
 IGNORED = -100  # the label that no loss counts: the field's convention, from PyTorch's cross_entropy
+ROUNDED_TO = 256  # predictions of a batch
 
 
 class Batch(TypedDict):
@@ -13,8 +15,10 @@ class Batch(TypedDict):
     Attributes:
         input_ids, labels: (B, T). A label stands under its own token, as transformers has it.
         bytes: how many bytes of text the predicted tokens stand for.
-        predicted: (M,) places in the flattened (B * T,) batch of the tokens that have a label. Finding them on a GPU
-            would make the program wait for it.
+        tokens: how many tokens have a label.
+        states, targets: (M,) places in the flattened (B * T,) batch whose hidden states predict a labelled token, and
+            its label. Found here, since finding them on a GPU would make the program wait for it. M is rounded up with
+            IGNORED targets: tensors of ever new sizes would leave holes in memory.
         position_ids: (B, T), packed only: they start anew with every window.
         cu_seqlens: (S + 1,) int32, packed only: where windows begin in the flattened (B * T,) batch. Padding at the
             end of a row counts as a window of its own.
@@ -23,7 +27,9 @@ class Batch(TypedDict):
     input_ids: torch.Tensor
     labels: torch.Tensor
     bytes: int
-    predicted: torch.Tensor
+    tokens: int
+    states: torch.Tensor
+    targets: torch.Tensor
     position_ids: NotRequired[torch.Tensor]
     cu_seqlens: NotRequired[torch.Tensor]
 
@@ -49,7 +55,7 @@ def pad(windows: list[Window], pad_token_id: int) -> Batch:
         "input_ids": input_ids,
         "labels": labels,
         "bytes": sum(window["bytes"] for window in windows),
-        "predicted": _predicted(labels),
+        **_targets(labels),
     }
 
 
@@ -63,14 +69,28 @@ def pack(rows: list[list[Window]], block_size: int, pad_token_id: int) -> Batch:
         "input_ids": input_ids,
         "labels": labels,
         "bytes": sum(window["bytes"] for row in rows for window in row),
-        "predicted": _predicted(labels),
+        **_targets(labels),
         "position_ids": position.view_as(input_ids),
         "cu_seqlens": cu_seqlens,
     }
 
 
-def _predicted(labels: torch.Tensor) -> torch.Tensor:
-    return (labels.flatten() != IGNORED).nonzero()[:, 0]
+class _Targets(TypedDict):
+    tokens: int
+    states: torch.Tensor
+    targets: torch.Tensor
+
+
+def _targets(labels: torch.Tensor) -> _Targets:
+    """What of a batch is predicted, of (B, T) labels; the first of a row is never labelled."""
+    labels = labels.flatten()
+    places = (labels != IGNORED).nonzero()[:, 0]
+    rest = min(-len(places) % ROUNDED_TO, len(labels) - len(places))
+    return {
+        "tokens": len(places),
+        "states": F.pad(places - 1, (0, rest)),
+        "targets": F.pad(labels[places], (0, rest), value=IGNORED),
+    }
 
 
 def _fill(rows: list[list[Window]], width: int, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 IGNORED = -100
+LIBRARY_DEVICE = "cuda"  # where the kernel of a library is taken if there is one
 BLOCK_ELEMENTS, MIN_COLUMNS = 8 << 20, 256  # of a block of logits: 16 MB in bf16, and enough for fast products
 NEAR_ELEMENTS = 256 << 10  # of them in fp32 at a time on a CPU: 1 MB stays in the cores' caches from pass to pass
 
@@ -37,7 +38,7 @@ def linear_cross_entropy(
     weight: torch.Tensor,
     labels: torch.Tensor,
     label_smoothing: float = 0.0,
-    all_labelled: bool = False,
+    drop: bool = True,
 ) -> torch.Tensor:
     """Sum over rows of the cross entropy of `hidden @ weight.T` against `labels`, in nats.
 
@@ -47,19 +48,20 @@ def linear_cross_entropy(
     Args:
         hidden: (N, D) hidden states.
         weight: (V, D) output embedding, tied or not.
-        labels: (N,) token ids; rows labelled -100 are dropped before the projection.
+        labels: (N,) token ids; rows labelled -100 count for nothing.
         label_smoothing: the share of a label that goes to all V tokens alike (Szegedy et al., 2016).
-        all_labelled: no label is -100. Finding out would make the program wait for a GPU.
+        drop: rows labelled -100 before the projection. Where there are few it isn't worth it: finding them makes the
+            program wait for a GPU, and tensors of ever new sizes leave holes in memory.
 
     Returns:
         a scalar in fp32 (fp64 for fp64 inputs); 0 with zero gradients where no row has a label.
     """
-    if not all_labelled:
+    if drop:
         labelled = (labels != IGNORED).nonzero()[:, 0]
         hidden, labels = hidden.index_select(0, labelled), labels.index_select(0, labelled)
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    if device == "cuda" and len(labels) and dtype != torch.float64 and (liger := liger_kernel()):
+    if device == LIBRARY_DEVICE and len(labels) and dtype != torch.float64 and (liger := liger_kernel()):
         return _by_liger(liger, hidden.to(dtype), weight.to(dtype), labels, label_smoothing)
     loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype, label_smoothing)
     return loss
@@ -114,14 +116,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 log_normalizer[rows] = log_normalizer[rows].logaddexp(near.logsumexp(1, keepdim=True))
                 if label_smoothing:
                     mean[rows] += near.sum(1, keepdim=True) / len(weight)
-        ctx.save_for_backward(hidden, weight, labels, log_normalizer)
-        return (log_normalizer - (1 - label_smoothing) * of_label - label_smoothing * mean).sum()
+        losses = log_normalizer - (1 - label_smoothing) * of_label - label_smoothing * mean
+        ignored = labels == IGNORED
+        # exp(logit - inf) is 0: the gradient of a row without a label, at no cost.
+        ctx.save_for_backward(hidden, weight, labels, log_normalizer.masked_fill_(ignored, torch.inf))
+        return losses.masked_fill_(ignored, 0).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, labels, log_normalizer = ctx.saved_tensors
         scale, smoothing, exact = grad_outputs[0], ctx.label_smoothing, log_normalizer.dtype
+        of_each = (labels != IGNORED) * log_normalizer.new_tensor(smoothing / len(weight))  # of the V tokens
         hidden_gradient = torch.zeros_like(hidden, dtype=exact) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         for columns, narrow_weight, wrong in _blocks(hidden, weight):
@@ -130,7 +136,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hit = inside * log_normalizer.new_tensor(smoothing - 1)
             for rows in _near(wrong):
                 near = torch.sub(wrong[rows], log_normalizer[rows]).exp_().scatter_add_(1, place[rows], hit[rows])
-                wrong[rows] = near.sub_(smoothing / len(weight)) if smoothing else near
+                wrong[rows] = near.sub_(of_each[rows]) if smoothing else near
             # Scaled as the last thing: a loss scale of 2^16 would overflow in fp16 products.
             if hidden_gradient is not None:
                 hidden_gradient += wrong @ narrow_weight

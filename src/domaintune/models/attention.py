@@ -39,7 +39,8 @@ def document_attention(
     """Causal attention inside each window.
 
     By torch's kernel for variable lengths on CUDA where it serves (`fits_varlen`), in long rows on a CPU a window at a
-    time, else under a mask.
+    time, else under a mask; compiled on a CPU always under a mask, since a loop over windows would be compiled anew for
+    every batch.
 
     Args:
         query: (B, H, T, D).
@@ -59,9 +60,14 @@ def document_attention(
     if fits_varlen(query, dropout):
         return _varlen(query, key, value, cu_seqlens, scaling), None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
-    if query.device.type == "cpu" and query.shape[2] > MASKED_UP_TO:
+    compiled_on_cpu = torch.compiler.is_compiling() and query.device.type == "cpu" and dropout == 0
+    if query.device.type == "cpu" and query.shape[2] > MASKED_UP_TO and not torch.compiler.is_compiling():
         return _each_document(query, key, value, cu_seqlens, settings), None
     mask = block_mask(cu_seqlens, query.shape[0], query.shape[2])
+    if compiled_on_cpu:
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return _WrittenOut.apply(query, key, value, mask, scale).transpose(1, 2), None
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings).transpose(1, 2), None
 
 
@@ -106,6 +112,38 @@ def _each_document(
     attend: Any = partial(F.scaled_dot_product_attention, is_causal=True, **settings)
     outputs = [attend(q, k, v) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(outputs, dim=2).view(heads, batch, length, size).permute(1, 2, 0, 3)
+
+
+class _WrittenOut(torch.autograd.Function):
+    """Attention under a mask that is causal too, its backward pass in single operations for `torch.compile` to fuse.
+
+    The weights are made anew from the logarithms of their normalizers (Dao et al., "FlashAttention", 2022). In bf16 on
+    2 cores, 8 rows of 512 and 12 heads of 64, backward takes 38 ms and 70 ms in torch's kernel for CPUs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+        output, log_normalizer = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, True, attn_mask=bias, scale=scale
+        )
+        ctx.save_for_backward(query, key, value, mask, output, log_normalizer)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, mask, output, log_normalizer = ctx.saved_tensors
+        (gradient,), narrow = gradients, query.dtype
+        scores = (query @ key.transpose(2, 3)).float() * ctx.scale - log_normalizer[..., None]
+        weights = torch.where(mask, scores, -torch.inf).exp()
+        to_weights = (gradient @ value.transpose(2, 3)).float()
+        correction = (gradient.float() * output.float()).sum(-1, keepdim=True)
+        to_scores = (weights * (to_weights - correction) * ctx.scale).to(narrow)
+        to_value = weights.to(narrow).transpose(2, 3) @ gradient
+        return to_scores @ key, to_scores.transpose(2, 3) @ query, to_value, None, None
 
 
 def block_mask(cu_seqlens: torch.Tensor, batch: int, length: int) -> torch.Tensor:

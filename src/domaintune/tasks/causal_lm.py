@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from domaintune.config import OptimConfig, SchedulerConfig
-from domaintune.data.collating import Batch
+from domaintune.data.collating import IGNORED, Batch
 from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import language_model_metrics
 from domaintune.models.loading import output_embedding
@@ -49,16 +49,14 @@ class CausalLM(FineTuningTask):
 
     def summed_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
-        predicted = batch["predicted"]
-        labels = batch["labels"].flatten().index_select(0, predicted)
-        before = predicted - 1  # the state at t predicts the token at t + 1
+        states, targets = batch["states"], batch["targets"]
         if self.head_is_linear:
-            hidden = self._forward(batch).last_hidden_state.flatten(0, 1).index_select(0, before)
-            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels, all_labelled=True)
+            hidden = self._forward(batch).last_hidden_state.flatten(0, 1).index_select(0, states)
+            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, targets, drop=False)
         else:
-            logits = self._forward(batch).logits.flatten(0, 1).index_select(0, before)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
-        return loss, loss.new_full((), len(labels))
+            logits = self._forward(batch).logits.flatten(0, 1).index_select(0, states)
+            loss = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+        return loss, loss.new_full((), batch["tokens"])
 
     def _forward(self, batch: Batch) -> Any:
         """The model's output, without its head where that is linear; compiled where the batch has the right shape."""

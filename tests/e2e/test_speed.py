@@ -1,0 +1,107 @@
+"""What a run does to be fast, says of its speed, and does where it can't be."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SHORT = ("data.block_size=64", "trainer.max_steps=6", "trainer.log_every_n_steps=2", "~callbacks.samples")
+
+
+def small(model: Path, corpus: Path, *more: str) -> tuple[str, ...]:
+    return (f"model.checkpoint={model}", f"data.path={corpus}", *SHORT, *more)
+
+
+def test_figures_of_speed_are_curves_and_in_the_result(command, small_model, corpus):
+    done = command("train.py", *small(small_model, corpus, "name=figures"))
+    assert done.returncode == 0, done.stderr
+    folder = command.home / "logs" / "runs" / "figures"
+    result = json.loads((folder / "result.json").read_text())
+    assert 0 < result["mfu"] < 1
+    assert result["peak"]["source"].startswith("measured: ")
+    assert result["compilation"] is None
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert {"train/tokens_per_second", "train/mfu", "train/data_wait", "train/peak_memory_gb"} <= {
+        *events.Tags()["scalars"]
+    }
+    assert all(0 <= event.value < 1 for event in events.Scalars("train/data_wait"))
+    assert all(0 < event.value < 1 for event in events.Scalars("train/mfu"))
+
+
+def test_a_processor_without_bf16_trains_in_fp32_and_says_so(command, small_model, corpus, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.abc, sys\n"
+        "class Patch(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'domaintune.hardware':\n"
+        "            import torch\n"
+        "            torch.cpu.get_capabilities = lambda: {'avx2': True}\n"
+        "sys.meta_path.insert(0, Patch())\n"
+    )
+    done = command("train.py", *small(small_model, corpus, "name=old_processor"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "32 on cpu: this processor has neither avx512_bf16 nor amx_bf16" in done.stdout
+    result = json.loads((command.home / "logs" / "runs" / "old_processor" / "result.json").read_text())
+    assert (result["status"], result["precision"]["name"]) == ("finished", "32")
+    assert result["peak"]["source"].startswith("measured: float32")
+
+
+def test_without_a_compiler_compile_is_told_before_weights_load(command, small_model, corpus, tmp_path):
+    done = command(
+        "train.py",
+        *small(small_model, corpus, "model.compile=true", "name=no_compiler"),
+        CXX=str(tmp_path / "no-such-compiler"),
+        TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
+    )
+    assert done.returncode == 2
+    assert "model.compile=true needs a C++ compiler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_padded_rows_are_not_compiled_for(command, small_model, corpus):
+    done = command("train.py", *small(small_model, corpus, "model.compile=true", "data.batching=padded"))
+    assert done.returncode == 2
+    assert "data.batching=padded" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batching", ["packed", "concatenated"])
+def test_compiled_the_loss_goes_the_same_way_and_the_cost_is_told(command, small_model, corpus, batching):
+    curves = {}
+    for compiled in ("false", "true"):
+        name = f"{batching}_{compiled}"
+        more = ("trainer.precision=32", f"data.batching={batching}", f"model.compile={compiled}", f"name={name}")
+        done = command("train.py", *small(small_model, corpus, *more, "model.dropout=0.1"))
+        assert done.returncode == 0, done.stderr
+        result = json.loads((command.home / "logs" / "runs" / name / "result.json").read_text())
+        curves[compiled] = [result["metrics"][when]["val/loss"] for when in ("before", "last")]
+    assert "compiled in " in done.stdout
+    assert result["compilation"]["seconds"] > 0
+    assert curves["true"] == pytest.approx(curves["false"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_every_method(command, tmp_path):
+    file, picture = tmp_path / "speed.json", tmp_path / "speed.png"
+    arguments = (
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+        "--only",
+        "classic",
+        "bare",
+        "--json",
+        str(file),
+        "--png",
+        str(picture),
+    )
+    done = command("scripts/benchmark.py", "train", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert list(found["summary"]) == ["classic", "bare", "domaintune"]
+    assert found["summary"]["domaintune"]["ours_to_it"] == 1
+    assert all(0 < row["of_bf16_rate"] < 1 for row in found["summary"].values())
+    assert picture.read_bytes().startswith(b"\x89PNG")
