@@ -106,11 +106,12 @@ def summary(measured: Measured, rates: list[dict[str, float]]) -> dict[str, dict
 
 
 def show(rows: dict[str, dict[str, Any]], title: str) -> None:
-    table = Table(title, "tokens/s", "min", "max", "peak GB", f"{OURS} to it", "of the bf16 rate")
+    shares = rows[OURS]["of_bf16_rate"] is not None
+    table = Table(title, "tokens/s", "min", "max", "peak GB", f"{OURS} to it", *["of the bf16 rate"] * shares)
     for name, row in rows.items():
         figures = [f"{row[key]:,.0f}" for key in ("tokens_per_second", "min", "max")]
-        share = f"{row['of_bf16_rate']:.1%}" if row["of_bf16_rate"] is not None else ""
-        table.add_row(name, *figures, f"{row['peak_memory_gb']:.2f}", f"{row['ours_to_it']:.2f} x", share)
+        share = [f"{row['of_bf16_rate']:.1%}"] if shares else []
+        table.add_row(name, *figures, f"{row['peak_memory_gb']:.2f}", f"{row['ours_to_it']:.2f} x", *share)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
