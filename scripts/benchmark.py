@@ -11,6 +11,7 @@ that a machine whose speed drifts drifts for all, and a ratio is the median of t
 import argparse
 import datetime
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -60,10 +61,17 @@ def compare(given: argparse.Namespace) -> None:
         told = ["--corpus", str(corpus), *settings(given)]
         for number in range(given.rounds):
             if given.what == "train":
-                rates.append(measure(given.what, "product_rates", told))
-            for name in names:
-                measured[name].append(measure(given.what, name, told))
-                print(f"round {number + 1}: {name} {measured[name][-1]['tokens_per_second']:,.0f} tokens/s", flush=True)
+                rates.append(measure(given.what, "product_rates", told) or {})
+            for name in [name for name in names if name in measured]:
+                result = measure(given.what, name, told)
+                if result is None:
+                    del measured[name]
+                    print(f"{name} was killed: it needs more memory than this machine has; left out", flush=True)
+                    continue
+                measured[name].append(result)
+                print(f"round {number + 1}: {name} {result['tokens_per_second']:,.0f} tokens/s", flush=True)
+    if OURS not in measured:
+        raise SystemExit(f"{OURS} needs more memory than this machine has")
     title = " ".join(told[2:]).replace("--", "") if given.what == "train" else f"{given.megabytes:g} MB"
     rows = summary(measured, rates)
     show(rows, title)
@@ -74,10 +82,12 @@ def compare(given: argparse.Namespace) -> None:
         draw(rows, title, given.png)
 
 
-def measure(what: str, name: str, told: list[str]) -> dict[str, float]:
-    """One method, in a process of its own."""
+def measure(what: str, name: str, told: list[str]) -> dict[str, float] | None:
+    """One method, in a process of its own; None where the system killed it, as it does when memory runs out."""
     command = [sys.executable, __file__, "one", what, name, *told]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == -signal.SIGKILL:
+        return None
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -3,10 +3,10 @@
 All train GPT-2 from random weights on the same documents of log-normal length (median 86 tokens, mean 136, at most
 1500), with the same batch size and learning rate:
 
-classic                  transformers' GPT2LMHeadModel, fp32, a document a row, cut at the model's positions and padded
-                         to the longest of the batch; its own loss, torch.optim.AdamW, a plain loop
+classic                  transformers' GPT2LMHeadModel, fp32, a document a row, cut at 512 tokens (--block-size) and
+                         padded to the longest of the batch; its own loss, torch.optim.AdamW, a plain loop
 trainer_padded           the same rows and precision under Hugging Face's Trainer
-trainer_blocks           Hugging Face's Trainer in bf16 on documents joined and cut into blocks of 512
+trainer_blocks           Hugging Face's Trainer in bf16 on documents joined and cut into blocks
 trainer_blocks_compiled  the same with torch_compile=True (with --compile)
 bare                     this program's data, model and loss in a plain loop, with its optimizer and clipping
 domaintune               what `python train.py` runs, through Lightning, with its callbacks and checkpoints
@@ -138,7 +138,7 @@ def classic(given: argparse.Namespace) -> dict[str, float]:
     """The loop of the tutorials."""
     import torch
 
-    rows = [document[: SHAPES[given.shape]["n_positions"]] for document in documents_of(given)]
+    rows = [document[: given.block_size] for document in documents_of(given)]
     model = plain_model(given).to(given.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
     clock = Clock(given)
@@ -174,7 +174,7 @@ def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> 
     if blocks:
         rows = list(torch.cat(documents).split(given.block_size))[:-1]
     else:
-        rows = [document[: SHAPES[given.shape]["n_positions"]] for document in documents]
+        rows = [document[: given.block_size] for document in documents]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
