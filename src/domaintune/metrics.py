@@ -34,7 +34,7 @@ def flops_per_token(model: nn.Module, window_lengths: np.ndarray) -> float:
     (Chowdhery et al., "PaLM", 2022, appendix B; there it is taken to see the whole row, here only what is looked at).
 
     Args:
-        model: a transformers model whose config names its layers and width; of a mixture of experts all would count.
+        model: a transformers model; of a mixture of experts all would count.
         window_lengths: (S,) tokens of the windows that it trains on.
     """
     # An embedding is looked up, not multiplied; one that is tied to the head counts as the head's.
@@ -45,5 +45,6 @@ def flops_per_token(model: nn.Module, window_lengths: np.ndarray) -> float:
         for weight in module.parameters(recurse=False)
     }
     seen = float((window_lengths * (window_lengths + 1) / 2).sum() / window_lengths.sum())
-    config: Any = model.config
+    shape: Any = model.config
+    config = shape.get_text_config()
     return 6 * sum(weights.values()) + 12 * config.num_hidden_layers * config.hidden_size * seen

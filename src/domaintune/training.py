@@ -43,6 +43,8 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trainer = build_trainer(config, run)
+    if config.model.compile:
+        check_compiler(trainer.strategy.root_device)
     data, task = build(prepared, trainer)
     describe(prepared, run, trainer, data, task)
     with interruptible(trainer):
@@ -93,8 +95,6 @@ def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
 def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, CausalLM]:
     """The encoded data and the task around the loaded model."""
     config = prepared.config
-    if config.model.compile:
-        check_compiler(trainer.strategy.root_device)
     tokenizer = load_tokenizer(prepared.checkpoint)
     data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed, config.paths.cache)
     dtype = torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32

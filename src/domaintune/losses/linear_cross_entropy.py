@@ -135,7 +135,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             inside, place = _find(labels, columns)
             hit = inside * log_normalizer.new_tensor(smoothing - 1)
             for rows in _near(wrong):
-                near = torch.sub(wrong[rows], log_normalizer[rows]).exp_().scatter_add_(1, place[rows], hit[rows])
+                near = torch.sub(wrong[rows], log_normalizer[rows]).exp_()
+                # scatter_add_ would be the same, but CUDA has no deterministic one.
+                near.scatter_(1, place[rows], near.gather(1, place[rows]) + hit[rows])
                 wrong[rows] = near.sub_(of_each[rows]) if smoothing else near
             # Scaled as the last thing: a loss scale of 2^16 would overflow in fp16 products.
             if hidden_gradient is not None:
