@@ -1,0 +1,77 @@
+"""What a checkpoint needs besides Lightning's own so that a run goes on as if it had never stopped."""
+
+import random
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+
+def random_states() -> dict[str, Any]:
+    """Of torch, each GPU, numpy and Python, as tensors and plain containers."""
+    version, numbers, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *(float(part) for part in rest)],
+        "python": [version, list(numbers), gauss],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """The inverse of `random_states`."""
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    name, keys, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), int(position), int(has_gauss), gauss))
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+
+
+class ExactResume(L.Callback):
+    """Keeps random states in each checkpoint, those of every rank, and around each validation.
+
+    They are set as training starts, when the loaders are set up and nothing is drawn yet: from the checkpoint, or from
+    the seed, for each rank another. Validation leaves them as they were, so that a run whose first process validated
+    before it was killed goes on like one that wasn't. Curves are flushed before a checkpoint is written: what stands
+    before it is on the disk.
+
+    Args:
+        seed: of a run that starts.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._loaded: list[dict[str, Any]] | None = None
+        self._before: dict[str, Any] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        states: list[Any] = [random_states()]
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, states[0])
+            states = gathered
+        checkpoint["random_states"] = states
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded = checkpoint["random_states"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._loaded is None:
+            L.seed_everything(self.seed + trainer.global_rank, workers=True, verbose=False)
+        elif trainer.global_rank < len(self._loaded):
+            set_random_states(self._loaded[trainer.global_rank])
+        self._loaded = None
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._before = random_states()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        set_random_states(self._before)

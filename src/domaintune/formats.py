@@ -1,0 +1,33 @@
+"""The formats of data, which task learns from which, and what it is judged by."""
+
+# The columns of each format of data beside data.text_column, under these names unless data.columns renames them.
+ROLES: dict[str, tuple[str, ...]] = {
+    "text": (),
+    "instructions": ("prompt", "completion", "messages"),
+    "labels": ("label",),
+    "entities": ("tokens", "tags"),
+    "pairs": ("source", "target"),
+}
+
+FORMATS = {  # that a task learns from
+    "causal_lm": ("text", "instructions"),
+    "sequence_classification": ("labels",),
+    "token_classification": ("entities",),
+    "seq2seq": ("pairs",),
+    "masked_lm": ("text",),
+}
+WRITTEN = ("val/rouge1", "val/rouge2", "val/rougeL", "val/chrf")
+MONITORS: dict[str, tuple[str, ...]] = {
+    "causal_lm": ("val/loss", "val/perplexity", "val/bits_per_byte"),
+    "sequence_classification": ("val/loss", "val/accuracy", "val/f1"),
+    "token_classification": ("val/loss", "val/precision", "val/recall", "val/f1"),
+    "seq2seq": ("val/loss", "val/perplexity", *WRITTEN),
+    "masked_lm": ("val/loss", "val/perplexity", "val/accuracy"),
+}
+# Why rows hold one text where they do.
+PADDED_ONLY = {
+    "sequence_classification": "a label is read from a row of its own",
+    "token_classification": "an encoder would see across sentences",
+    "seq2seq": "a decoder would see across pairs",
+    "masked_lm": "an encoder would see across documents",
+}
