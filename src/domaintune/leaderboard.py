@@ -1,0 +1,133 @@
+"""What a sweep found: a table to print, leaderboard.csv and report.html. Right at any time, also while it runs."""
+
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from domaintune.results.outcomes import Sweep, Trial, read_sweep, shown, varied_keys
+from domaintune.results.page import page
+from domaintune.results.ranking import Ranking, Row, rank
+from domaintune.writing import write_whole
+
+CSV, REPORT = "leaderboard.csv", "report.html"
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A sweep with its rankings; several where trials were not measured alike."""
+
+    sweep: Sweep
+    varied: tuple[str, ...]
+    rankings: tuple[Ranking, ...]
+
+    @property
+    def unfinished(self) -> list[Trial]:
+        """The trials that ended without a result."""
+        return [trial for trial in self.sweep.trials if trial.state in ("failed", "interrupted")]
+
+
+def read(folder: Path) -> Leaderboard:
+    """The leaderboard of a sweep's folder, with sweep.json or without.
+
+    Raises:
+        UsageError: there is no trial.
+    """
+    sweep = read_sweep(folder)
+    varied = varied_keys(sweep.trials)
+    return Leaderboard(sweep, tuple(varied), tuple(rank(sweep.trials, varied)))
+
+
+def write(folder: Path) -> Leaderboard:
+    """Writes leaderboard.csv and report.html into a sweep's folder, each whole or not at all; prints nothing.
+
+    Raises:
+        UsageError: there is no trial.
+    """
+    board = read(folder)
+    write_whole(folder / CSV, to_csv(board))
+    write_whole(folder / REPORT, page(board.sweep, board.varied, board.rankings))
+    return board
+
+
+def tell(folder: Path) -> None:
+    """Writes both files of a sweep, prints its table, and says where they are. Raises as `write`."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    print_board(write(folder), console)
+    console.print(f"{folder / CSV}, {folder / REPORT}", soft_wrap=True)
+
+
+def print_board(board: Leaderboard, console: Console) -> None:
+    """Rankings with their verdicts, then what failed and why."""
+    for number, ranking in enumerate(board.rankings, start=1):
+        if len(board.rankings) > 1:
+            console.print(Text(f"ranking {number}: {apart(ranking)}", style="bold"))
+        table = Table("", *board.varied, ranking.metric, "seeds", "to the best", "p", "verdict")
+        for place, row in enumerate(ranking.rows, start=1):
+            values = (shown(row.settings[key]) for key in board.varied)
+            table.add_row(str(place), *map(Text, values), figure(row), seeds(row), *judged(row))
+        console.print(table)
+        console.print(Text(ranking.conclusion()))
+        if ranking.why:
+            console.print(Text(ranking.why))
+    if not board.rankings:
+        console.print("no trial has finished yet")
+    for trial in board.unfinished:
+        console.print(Text(f"{trial.state}  {trial.name}: {trial.why or 'stopped'}", style="red"))
+    if waiting := board.sweep.count("pending", "running"):
+        console.print(f"{waiting} of {len(board.sweep.trials)} trials have not ended")
+
+
+def apart(ranking: Ranking) -> str:
+    """What a ranking is of, where there are several."""
+    documents = f"{ranking.documents:,} validation documents" if ranking.documents else "validation data"
+    return f"{ranking.metric} on {documents} of SHA-256 {ranking.data[:12]}; not to be compared with the others"
+
+
+def figure(row: Row) -> str:
+    """The mean over seeds, with as many digits as the spread gives sense to."""
+    if row.sd is None:
+        return f"{row.mean:.5g}"
+    return f"{row.mean:.5g} ± {row.sd:.2g}"
+
+
+def seeds(row: Row) -> str:
+    """How many finished, of how many."""
+    total = len(row.finished) + len(row.others)
+    return str(total) if not row.others else f"{len(row.finished)} of {total}"
+
+
+def judged(row: Row) -> tuple[str, str, str]:
+    """Difference, p-value and verdict in words."""
+    if row.comparison is None:
+        return "", "", "best"
+    p = row.comparison.p
+    return f"{row.comparison.difference:+.2g}", "" if p is None else f"{p:.2g}", row.comparison.verdict
+
+
+def to_csv(board: Leaderboard) -> str:
+    """A line for each configuration of each ranking, then one for each trial that has no result."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = "metric mean sd seeds difference standard_error p verdict state why trials".split()
+    writer.writerow(["ranking", "rank", *board.varied, *columns])
+    for number, ranking in enumerate(board.rankings, start=1):
+        for place, row in enumerate(ranking.rows, start=1):
+            compared = row.comparison
+            writer.writerow(
+                [number, place, *(shown(row.settings[key]) for key in board.varied)]
+                + [ranking.metric, repr(row.mean), "" if row.sd is None else repr(row.sd), len(row.finished)]
+                + ([compared.difference, compared.standard_error, compared.p] if compared else ["", "", ""])
+                + [compared.verdict if compared else "best", "finished", ""]
+                + [" ".join(trial.name for trial in row.finished)]
+            )
+    for trial in board.sweep.trials:
+        if not trial.metrics:
+            values = [shown(trial.settings.get(key)) if trial.settings else "" for key in board.varied]
+            writer.writerow(["", "", *values, *[""] * 8, trial.state, trial.why or "", trial.name])
+    return out.getvalue()

@@ -1,0 +1,181 @@
+"""Trials -> rankings of configurations. What was not measured alike is never ranked together."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from domaintune.results.comparing import TIE, UNDECIDABLE, WORSE, Comparison, Measured, compare, draw_documents
+from domaintune.results.outcomes import Trial, shown
+
+Array = npt.NDArray[np.float64]
+PER_TOKEN = ("val/loss", "val/perplexity")  # what can't be compared where tokens are cut otherwise
+PER_BYTE = "val/bits_per_byte"
+# What a metric is computed from: the sums of two arrays of validation.npz, and a function of their ratio. Of others
+# only the spread over seeds is known.
+RATIOS: dict[str, tuple[str, str, Callable[[Array], Array]]] = {
+    "val/loss": ("loss", "tokens", lambda ratio: ratio),
+    "val/perplexity": ("loss", "tokens", lambda ratio: np.exp(np.minimum(ratio, 700.0))),
+    PER_BYTE: ("loss", "bytes", lambda ratio: ratio / math.log(2)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A configuration: the trials that differ in nothing but the seed.
+
+    Attributes:
+        settings: {key: value} of what varies.
+        finished, others: its trials; those that are not finished count for nothing but are told.
+        values: (S,) the metric of the finished ones.
+        comparison: with the best of the ranking; None for the best itself.
+    """
+
+    settings: dict[str, Any]
+    finished: tuple[Trial, ...]
+    others: tuple[Trial, ...]
+    values: Array
+    comparison: Comparison | None = None
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def sd(self) -> float | None:
+        """Over seeds; None where there is one."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Configurations that were measured alike, the best first.
+
+    Attributes:
+        metric: what they are ranked by; `why` says so in words where it is not the task's own.
+        data: the validation data's SHA-256.
+        judged_by_documents: whether differences are judged over documents too, or over seeds alone.
+    """
+
+    metric: str
+    lower_is_better: bool
+    rows: tuple[Row, ...]
+    data: str
+    documents: int | None
+    why: str = ""
+    judged_by_documents: bool = True
+
+    @property
+    def varied(self) -> list[str]:
+        """The settings that differ between these configurations."""
+        keys = self.rows[0].settings
+        return [key for key in keys if len({repr(row.settings[key]) for row in self.rows}) > 1]
+
+    def label(self, row: Row, without: str = "") -> str:
+        """What tells a configuration from the others of its ranking, but for the setting `without`."""
+        return ", ".join(f"{key}={shown(row.settings[key])}" for key in self.varied if key != without)
+
+    def conclusion(self) -> str:
+        """Whether there is a winner, in a sentence."""
+        if len(self.rows) == 1:
+            return "There is one configuration: nothing to compare."
+        best, following = self.label(self.rows[0]), self.rows[1:]
+        verdicts = [row.comparison.verdict for row in following if row.comparison]
+        if all(verdict == WORSE for verdict in verdicts):
+            return f"{best} is better than every other."
+        ties = [self.label(row) for row in following if row.comparison and row.comparison.verdict == TIE]
+        if ties:
+            return f"No winner: {best} ties with {ties[0] if len(ties) == 1 else f'{len(ties)} others'}."
+        return f"{best} came out best; whether by more than luck is {UNDECIDABLE}."
+
+
+def configurations(trials: Sequence[Trial], varied: Sequence[str]) -> list[tuple[dict[str, Any], list[Trial]]]:
+    """(what varies, its trials) of each configuration; trials without a config have none."""
+    groups: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
+    for trial in trials:
+        if trial.settings:
+            settings = {key: trial.settings.get(key) for key in varied}
+            groups.setdefault(repr(settings), (settings, []))[1].append(trial)
+    return list(groups.values())
+
+
+def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
+    """One ranking for each task, monitored metric and validation data; trials that are not finished are in none."""
+    alike: dict[tuple[str, ...], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.metrics:
+            task = [str(trial.settings.get(f"task.{key}")) for key in ("name", "monitor", "mode")]
+            alike[*task, _data(trial)].append(trial)
+    rankings = [_rank(group, trials, varied, key[1], key[2], key[3]) for key, group in alike.items()]
+    return sorted(rankings, key=lambda ranking: -len(ranking.rows))
+
+
+def _data(trial: Trial) -> str:
+    """What was validated on; of runs that recorded no more, the whole of their data."""
+    kept = trial.result.get("validation") or trial.result.get("data", {})
+    return str(kept.get("sha256"))
+
+
+def _rank(
+    group: Sequence[Trial], trials: Sequence[Trial], varied: Sequence[str], metric: str, mode: str, data: str
+) -> Ranking:
+    why = ""
+    tokenizers = {trial.result.get("validation", {}).get("tokenizer") for trial in group}
+    if metric in PER_TOKEN and len(tokenizers) > 1 and all(PER_BYTE in trial.metrics for trial in group):
+        why = f"ranked by {PER_BYTE}: their tokenizers differ, and {metric} is of their own tokens"
+        metric, mode = PER_BYTE, "min"
+    rows = [
+        Row(
+            settings,
+            tuple(finished),
+            tuple(trial for trial in members if not trial.metrics),
+            np.array([trial.metrics[metric] for trial in finished], dtype=np.float64),
+        )
+        for settings, members in configurations(trials, varied)
+        if (finished := [trial for trial in members if trial in group])
+    ]
+    lower = mode == "min"
+    rows.sort(key=lambda row: row.mean if lower else -row.mean)
+    measured, documents = _measure(rows, metric)
+    comparisons = [None, *compare(measured[0], measured[1:], lower)]
+    judged = tuple(
+        Row(row.settings, row.finished, row.others, row.values, comparison)
+        for row, comparison in zip(rows, comparisons, strict=True)
+    )
+    return Ranking(metric, lower, judged, data, documents, why, judged_by_documents=documents is not None)
+
+
+def _measure(rows: Sequence[Row], metric: str) -> tuple[list[Measured], int | None]:
+    """What is compared, and over how many documents; None where that isn't known of all."""
+    by_document = _by_document([trial for row in rows for trial in row.finished], metric)
+    if by_document is None:
+        return [Measured(row.values) for row in rows], None
+    numerators, denominators = by_document
+    drawn = draw_documents(numerators, denominators, RATIOS[metric][2])
+    ends = np.cumsum([len(row.finished) for row in rows])[:-1]
+    documents = numerators.shape[1]
+    return [
+        Measured(row.values, of_row, documents) for row, of_row in zip(rows, np.split(drawn, ends), strict=True)
+    ], documents
+
+
+def _by_document(trials: Sequence[Trial], metric: str) -> tuple[Array, Array] | None:
+    """(N, D) numerators and denominators of the metric, documents in one order; None where a trial kept none."""
+    if metric not in RATIOS:
+        return None
+    names, kept, hashes = RATIOS[metric], [], []
+    for trial in trials:
+        if not (file := trial.folder / "validation.npz").exists():
+            return None
+        with np.load(file, allow_pickle=False) as arrays:
+            order = np.lexsort(arrays["hash"].T)
+            hashes.append(arrays["hash"][order])
+            kept.append([arrays[name][order].astype(np.float64) for name in names[:2]])
+    if any(not np.array_equal(each, hashes[0]) for each in hashes):
+        return None
+    numerators, denominators = (np.stack(columns) for columns in zip(*kept, strict=True))
+    return numerators, denominators

@@ -1,0 +1,70 @@
+"""Hydra's sweepers of this program: the grid and the search, each between the sweep's own start and end."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import hydra_plugins
+from hydra.core.plugins import Plugins
+
+from domaintune.sweeps.launching import TrialLauncher
+from domaintune.sweeps.preflight import corners
+from domaintune.sweeps.process_launcher import ProcessLauncher
+from domaintune.sweeps.slurm_launcher import SlurmLauncher
+
+Plugins.instance()  # it runs the modules of all plugins once more: classes imported before are not theirs
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
+from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper  # noqa: E402
+
+PLUGINS = "hydra_plugins.domaintune"  # Hydra takes plugins from below this package only
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination of the values."""
+
+    launcher: TrialLauncher
+
+    def sweep(self, arguments: list[str]) -> Any:
+        with self.launcher.recording():
+            return super().sweep(arguments)
+
+    def validate_batch_is_legal(self, batch: Any) -> None:
+        """Left to the launcher, which tells all problems and not only the first."""
+
+
+class SearchSweeper(OptunaSweeper):
+    """Optuna asks for trials and is told of them.
+
+    A search that is started again begins anew with the same seed, and is told at once of what has finished: so it asks
+    for the same trials as one that was never stopped, and counts them. Optuna's file in the sweep's folder is made anew
+    from them, since a study that goes on from its file draws the numbers of its first trials again.
+    """
+
+    def setup(self, **context: Any) -> None:
+        super().setup(**context)
+        task = context["config"].task
+        self.sweeper.direction = "maximize" if task.mode == "max" else "minimize"
+
+    def sweep(self, arguments: list[str]) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        launcher: TrialLauncher = self.sweeper.launcher
+        space = self.sweeper._parse_sweeper_params_config()
+        with launcher.recording():
+            launcher.check(corners([*space, *arguments]))
+            launcher.strict = False
+            for file in launcher.sweep.folder.glob("optuna.db*"):
+                file.unlink()
+            self.sweeper.sweep(arguments)
+
+
+def register_plugins() -> None:
+    """Makes the sweepers and launchers known to Hydra, for the configs in conf/hydra."""
+    module = ModuleType(PLUGINS)
+    for plugin in (GridSweeper, SearchSweeper, ProcessLauncher, SlurmLauncher):
+        plugin.__module__ = PLUGINS
+        setattr(module, plugin.__name__, plugin)
+        Plugins.instance().register(plugin)
+    sys.modules[PLUGINS] = module
+    setattr(hydra_plugins, PLUGINS.rsplit(".", 1)[1], module)
