@@ -8,10 +8,11 @@ import tiny
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from domaintune.config import OptimConfig, SchedulerConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data.collating import pack, pad
 from domaintune.models import attention
 from domaintune.models.attention import check_isolation, isolate_documents
+from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 
 BLOCK, VOCABULARY = 32, 97
@@ -42,7 +43,7 @@ def task(model: PreTrainedModel) -> CausalLM:
 
 def loss_and_gradient(made: CausalLM, batches) -> tuple[float, torch.Tensor]:
     made.zero_grad()
-    total = sum(made.summed_loss(batch)[0] for batch in batches)
+    total = sum(made(batch)[0] for batch in batches)
     total.backward()
     return float(total.detach()), torch.cat([p.grad.flatten() for p in made.parameters()])
 
@@ -112,7 +113,7 @@ def test_compiled_they_are_the_same_too_and_other_documents_compile_nothing_anew
             assert (packed - by_hand).norm() <= 1e-5 * by_hand.norm()
     assert len(used) == 4, "the compiled model was used for every batch of its shape"
     loss_and_gradient(made, [pack(other[:2], BLOCK, 0)])
-    made.eval().summed_loss(pack(other, BLOCK, 0))
+    made.eval()(pack(other, BLOCK, 0))
     assert len(used) == 4, "and for no other, nor for evaluation"
 
 

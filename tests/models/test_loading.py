@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import GPT2LMHeadModel, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
-from domaintune.config import ModelConfig, UsageError
-from domaintune.models.loading import load_causal_lm, load_tokenizer, output_embedding
+from domaintune.config import UsageError
+from domaintune.models.loading import load_model, load_tokenizer, output_embedding
 from domaintune.models.locating import ASSETS, Checkpoint
+from domaintune.settings import ModelConfig
 
 FP32 = torch.float32
 
@@ -24,7 +25,7 @@ def checkpoint(folder: Path) -> Checkpoint:
 
 def load(folder: Path, dtype: torch.dtype = FP32, seed: int = 0, **settings: Any) -> Any:
     config = ModelConfig(checkpoint=str(folder), **settings)
-    return load_causal_lm(checkpoint(folder), config, dtype, seed)
+    return load_model(checkpoint(folder), config, "causal_lm", dtype, seed)
 
 
 def saved(folder: Path, model: PreTrainedModel) -> Path:

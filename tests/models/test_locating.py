@@ -137,6 +137,15 @@ def test_max_positions_of_gpt2_and_llama(tmp_path: Path) -> None:
     assert Checkpoint("llama", tmp_path / "llama", "").max_positions == 80
 
 
+def test_max_positions_of_roberta_leave_out_those_that_are_never_used(tmp_path: Path) -> None:
+    assert (
+        with_config(
+            tmp_path / "model", {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+        ).max_positions
+        == 512
+    )
+
+
 def test_a_model_may_name_no_limit(tmp_path: Path) -> None:
     assert with_config(tmp_path / "model", {"n_positions": None}).max_positions is None
 

@@ -2,20 +2,24 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import tiny
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from domaintune.config import DataConfig, OptimConfig, SchedulerConfig
+from domaintune.config import RunError
 from domaintune.data.collating import Window, pad
 from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import read_splits
+from domaintune.models.attention import isolate_documents
 from domaintune.optim.schedules import warmup_then
+from domaintune.settings import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM
 
 PAD = 0
@@ -95,7 +99,7 @@ def fitted(
 def test_the_loss_of_a_padded_batch_is_the_mean_over_its_real_tokens(make: Callable[[], Any]) -> None:
     model = make().eval()
     with torch.no_grad():
-        loss, tokens = task(model).summed_loss(pad(ROWS, PAD))
+        loss, tokens = task(model)(pad(ROWS, PAD))
         wanted = mean_by_hand(model, ROWS)
     assert tokens == sum(len(row["input_ids"]) - 1 for row in ROWS)
     assert loss / tokens == pytest.approx(float(wanted), rel=1e-5)
@@ -106,7 +110,7 @@ def test_a_head_that_is_not_linear_takes_the_way_over_its_logits(make: Callable[
     model = make().eval()
     made = task(model)
     with torch.no_grad():
-        loss, tokens = made.summed_loss(pad(ROWS, PAD))
+        loss, tokens = made(pad(ROWS, PAD))
         wanted = mean_by_hand(model, ROWS)
     assert not made.head_is_linear
     assert loss / tokens == pytest.approx(float(wanted), rel=1e-5)
@@ -119,7 +123,7 @@ def test_both_ways_give_the_same_loss_and_gradient() -> None:
         made = task(model)
         made.head_is_linear = head_is_linear
         model.zero_grad()
-        loss, _ = made.summed_loss(pad(ROWS, PAD))
+        loss, _ = made(pad(ROWS, PAD))
         loss.backward()
         losses.append(loss.item())
         gradients.append(flat_gradient(model).clone())
@@ -130,7 +134,7 @@ def test_both_ways_give_the_same_loss_and_gradient() -> None:
 def test_what_stands_in_the_padding_makes_no_difference() -> None:
     model = tiny.gpt2().eval()
     with torch.no_grad():
-        one, other = (task(model).summed_loss(pad(ROWS, token))[0] for token in (0, 77))
+        one, other = (task(model)(pad(ROWS, token))[0] for token in (0, 77))
     assert one == other
 
 
@@ -263,8 +267,76 @@ def test_one_step_is_a_step_of_adamw_on_the_mean_gradient() -> None:
 
 def test_a_checkpoint_remembers_the_tokens_trained() -> None:
     _, made = fitted(tiny.gpt2(), ROWS, 8)
-    checkpoint: dict[str, Any] = {}
+    checkpoint: dict[str, Any] = {"state_dict": made.state_dict()}
     made.on_save_checkpoint(checkpoint)
     resumed = task(tiny.gpt2())
     resumed.on_load_checkpoint(checkpoint)
     assert resumed.tokens_trained == made.tokens_trained > 0
+
+
+@pytest.mark.parametrize("batching", ["packed", "padded"])
+@pytest.mark.parametrize("linear", [True, False])
+def test_losses_are_kept_by_document_and_add_up_to_the_metric(
+    tokenizer: Any, tmp_path: Path, batching: str, linear: bool
+) -> None:
+    """Documents of one window and of several; each by hand, a window at a time."""
+    path, cache = tiny.jsonl(tmp_path / "texts.jsonl", *TEXTS), str(tmp_path / "cache")
+    config = DataConfig(path=path, val_fraction=0.4, test_fraction=0.2, block_size=24, batching=batching, batch_size=3)
+    splits = read_splits(config, cache)
+    data = TextDataModule(config, splits, tokenizer, 0, cache)
+    model = tiny.gpt2(vocab_size=len(tokenizer))
+    isolate_documents(model)
+    made = task(model)
+    made.head_is_linear = linear
+    trainer().validate(made, datamodule=data, verbose=False)
+    found = data.by_document("val", made.of_windows)
+    assert found["loss"].sum() / found["tokens"].sum() == pytest.approx(made.evaluation["val/loss"], abs=1e-9)
+    per_byte = found["loss"].sum() / math.log(2) / found["bytes"].sum()
+    assert per_byte == pytest.approx(made.evaluation["val/bits_per_byte"], abs=1e-9)
+    dataset, plain = data.datasets["val"], tiny.gpt2(vocab_size=len(tokenizer)).eval()
+    assert len(dataset) > len(found["loss"]) == len(dataset.documents)
+    assert (found["hash"] == splits.documents.hashes[dataset.documents]).all()
+    by_hand: dict[int, float] = {}
+    for index in range(len(dataset)):
+        ids = dataset.window(index)["input_ids"][None]
+        with torch.no_grad():
+            loss = float(plain(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        (number,) = dataset.documents_of(index)
+        by_hand[number] = by_hand.get(number, 0.0) + loss
+    assert found["loss"].tolist() == pytest.approx([by_hand[n] for n in dataset.documents.tolist()], rel=1e-4)
+
+
+def test_of_a_part_of_the_validation_what_was_measured_is_kept(
+    tokenizer: Any, data: Callable[[int], TextDataModule]
+) -> None:
+    made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(4)
+    trainer(limit_val_batches=2).validate(made, datamodule=given, verbose=False)
+    found = given.by_document("val", made.of_windows)
+    assert np.count_nonzero(made.of_windows[:, 1]) == 8
+    assert 0 < len(found["loss"]) <= 8
+    assert found["loss"].sum() / found["tokens"].sum() == pytest.approx(made.evaluation["val/loss"], abs=1e-9)
+    per_byte = found["loss"].sum() / math.log(2) / found["bytes"].sum()
+    assert per_byte == pytest.approx(made.evaluation["val/bits_per_byte"], abs=1e-9)
+
+
+def test_a_checkpoint_holds_what_is_trained_and_nothing_else() -> None:
+    model = tiny.gpt2()
+    model.transformer.requires_grad_(False)
+    model.transformer.h[1].requires_grad_(True)
+    made = task(model)
+    checkpoint: dict[str, Any] = {"state_dict": made.state_dict()}
+    made.on_save_checkpoint(checkpoint)
+    assert checkpoint["state_dict"].keys() == {name for name in made.state_dict() if ".h.1." in name}
+    made.on_load_checkpoint(checkpoint)
+    checkpoint["state_dict"].popitem()
+    with pytest.raises(RunError, match="lacks 1 trained weights"):
+        made.on_load_checkpoint(checkpoint)
+
+
+def test_what_is_frozen_stays_as_it_is() -> None:
+    model = tiny.gpt2()
+    model.transformer.wte.requires_grad_(False)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    fitted(model, ROWS, 8, OptimConfig(lr=1e-2, layer_decay=0.5))
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == before.keys() - {"transformer.wte.weight"}

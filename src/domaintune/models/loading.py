@@ -5,27 +5,49 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
-from domaintune.config import ModelConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.models.dropout import replace_dropout
 from domaintune.models.locating import Checkpoint
+from domaintune.settings import ModelConfig
 
+transformers_logging.set_verbosity_error()  # what a head lacks is said in our own words
 transformers_logging.disable_progress_bar()  # weights are read and written in a second or two
 
 DROPOUT = (
     *("resid_pdrop", "embd_pdrop", "emb_pdrop", "resid_dropout", "embd_dropout", "embed_dropout"),
-    *("hidden_dropout", "dropout"),
+    *("hidden_dropout", "dropout", "hidden_dropout_prob", "dropout_rate"),
 )
-ATTENTION_DROPOUT = ("attn_pdrop", "attention_dropout")
+ATTENTION_DROPOUT = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
+
+# The class of transformers that a task's model is, and what a message calls it.
+AUTO_CLASSES: dict[str, tuple[Any, str]] = {
+    "causal_lm": (AutoModelForCausalLM, "a causal LM"),
+    "sequence_classification": (AutoModelForSequenceClassification, "a sequence classifier"),
+    "token_classification": (AutoModelForTokenClassification, "a token classifier"),
+    "seq2seq": (AutoModelForSeq2SeqLM, "a sequence-to-sequence model"),
+    "masked_lm": (AutoModelForMaskedLM, "a masked LM"),
+}
+# Tasks whose head may be drawn anew; the others need all of a checkpoint's weights.
+NEW_HEADS = ("sequence_classification", "token_classification", "masked_lm")
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
+def load_tokenizer(checkpoint: Checkpoint, task_name: str = "causal_lm") -> Any:
     """The checkpoint's fast tokenizer.
 
     Raises:
-        UsageError: there is none, or it has no end-of-text token to close documents with.
+        UsageError: there is none, or it lacks a special token of the task: the end of a text, or the mask.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, use_fast=True, trust_remote_code=False)
@@ -36,35 +58,48 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     # transformers opens a folder without the tokenizer's files as a tokenizer that knows no token.
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no tokenizer")
-    if tokenizer.eos_token_id is None:
-        raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer has no end-of-text token")
+    needed = {"causal_lm": ("eos_token", "end-of-text token"), "masked_lm": ("mask_token", "mask token")}
+    name, words = needed.get(task_name, ("", ""))
+    if name and getattr(tokenizer, name) is None:
+        raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer has no {words}")
     return tokenizer
 
 
-def load_causal_lm(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
-    """The model, in train mode.
+def load_model(
+    checkpoint: Checkpoint, config: ModelConfig, task_name: str, dtype: torch.dtype, seed: int, **head: Any
+) -> PreTrainedModel:
+    """The model with the head of a task, in train mode.
+
+    A head that the checkpoint lacks, or has for other labels, is drawn anew; `has_new_head` of the model says so.
 
     Args:
         checkpoint: where its files lie.
         config: the `model` group; its dropouts replace the checkpoint's.
+        task_name: what AUTO_CLASSES has.
         dtype: of the weights in memory, whatever they are stored in.
-        seed: of the weights where `config.init` is random.
+        seed: of the weights that are drawn: all where `config.init` is random, else those of a new head.
+        head: what of the model's config the task decides: `num_labels`, `id2label`, `label2id`, `problem_type`.
 
     Raises:
-        UsageError: the checkpoint is of no causal language model, or its files are incomplete.
+        UsageError: the checkpoint is of no model that can do the task, or its files are incomplete.
     """
+    auto, words = AUTO_CLASSES[task_name]
     try:
-        shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        stored = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, **head)
         _set_dropout(shape, config)
         _fuse_activation(shape)
-        if config.init == "random":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                model = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=False)
-        else:
-            model = _pretrained(checkpoint, shape, dtype)
+        # The devices' own states stay as they are: weights are drawn on the CPU.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if config.init == "random":
+                model = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
+            else:
+                model = _pretrained(auto, checkpoint, shape, dtype, task_name in NEW_HEADS)
+                if "id2label" in head and stored.id2label != shape.id2label:
+                    model = _with_new_head(model, auto, shape, seed)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as a causal LM: {error}") from error
+        raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as {words}: {error}") from error
     replace_dropout(model)
     if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
@@ -73,19 +108,39 @@ def load_causal_lm(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dty
     return model.train()
 
 
-def _pretrained(checkpoint: Checkpoint, shape: Any, dtype: torch.dtype) -> Any:
-    model, loaded = AutoModelForCausalLM.from_pretrained(
+def _pretrained(auto: Any, checkpoint: Checkpoint, shape: Any, dtype: torch.dtype, new_head: bool) -> Any:
+    model, loaded = auto.from_pretrained(
         checkpoint.folder,
         config=shape,
         dtype=dtype,
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        ignore_mismatched_sizes=new_head,
     )
     # transformers fills what is missing with random weights and only warns.
-    if loaded["missing_keys"]:
-        raise ValueError(f"weights are missing: {', '.join(sorted(loaded['missing_keys'])[:5])}")
+    mismatched = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
+    missing = sorted({*loaded["missing_keys"], *mismatched})
+    if new_head:
+        model.has_new_head = any(_is_of_head(model, name) for name in missing)
+        missing = [name for name in missing if not _is_of_head(model, name)]
+    if missing:
+        raise ValueError(f"weights are missing: {', '.join(missing[:5])}")
     return model
+
+
+def _is_of_head(model: PreTrainedModel, name: str) -> bool:
+    """Whether a weight is no part of the body. A pooler is a part of it that only heads for labels use."""
+    return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
+
+
+def _with_new_head(model: PreTrainedModel, auto: Any, shape: Any, seed: int) -> Any:
+    """The same body under a head drawn from the seed: the stored one may be for as many, but other labels."""
+    torch.manual_seed(seed)
+    anew = auto.from_config(shape, dtype=model.dtype, trust_remote_code=False)
+    anew.base_model.load_state_dict(model.base_model.state_dict())
+    anew.has_new_head = True
+    return anew
 
 
 def _fuse_activation(shape: Any) -> None:
@@ -135,3 +190,57 @@ def output_embedding(model: PreTrainedModel) -> torch.Tensor | None:
         hook.remove()
         model.train(was_training)
     return head.weight if torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max())) else None
+
+
+def head_is_linear(model: PreTrainedModel) -> bool:
+    """Whether an encoder-decoder's logits are its head's input times the head's weight; found out on a few tokens."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or head.bias is not None:
+        return False
+    was_training = model.training
+    ids = torch.arange(8, device=model.device)[None] % head.out_features
+    inputs = {"input_ids": ids, "decoder_input_ids": ids}
+    try:
+        with torch.no_grad():
+            logits = model.eval()(**inputs, use_cache=False).logits
+            plain = decoder_output(model, inputs) @ head.weight.T
+    except RuntimeError:  # what comes after the head wants logits, as BART's bias
+        return False
+    finally:
+        model.train(was_training)
+    return torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
+
+
+def decoder_output(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(B, U, D): what an encoder-decoder hands to its head. For T5 that is scaled, which its decoder's states are not.
+
+    The head is left out for the time of the call, so its input comes out in the place of the logits.
+    """
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(nn.Identity())
+    try:
+        states: torch.Tensor = model(**inputs, use_cache=False).logits
+    finally:
+        model.set_output_embeddings(head)
+    return states
+
+
+def logits_at(model: Any, inputs: dict[str, torch.Tensor], places: torch.Tensor) -> torch.Tensor:
+    """(M, V) logits of some of the (B * T) tokens of a batch: the head does not see the others.
+
+    Heads of masked LMs look at each token by itself, so nothing is lost.
+    """
+    if model.base_model is model:
+        logits: torch.Tensor = model(**inputs).logits
+        return logits.flatten(0, 1).index_select(0, places)
+
+    def chosen(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1).index_select(0, places)[None]
+        return output
+
+    hook = model.base_model.register_forward_hook(chosen)
+    try:
+        logits = model(**inputs).logits
+    finally:
+        hook.remove()
+    return logits[0]

@@ -1,7 +1,8 @@
 """A checkpoint's name -> a local folder with its files. Imports neither torch nor transformers.
 
-Looked for in this order: embedded in this package, a local folder, the Hub's cache, the Hub. Another model is never
-put in the place of one that isn't found.
+`embedded:NAME` is in this package, `package:NAME` in another Python package; anything else is looked for as a local
+folder, in the Hub's cache and on the Hub, in this order. Another model is never put in the place of one that isn't
+found.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.config import UsageError
+from domaintune.models.packages import PACKAGE, folder_of
 
 EMBEDDED = "embedded:"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -21,6 +23,11 @@ HUB_TIMEOUT = 5  # seconds to wait for the Hub's first answer
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*"]
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+
+# Families that number positions from the padding token's id + 1 on: so many of their embeddings are never used.
+SHIFTED_POSITIONS = (
+    "camembert data2vec-text longformer luke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod"
+).split()
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,10 @@ class Checkpoint:
     @property
     def max_positions(self) -> int | None:
         """The longest input that the model was built for; None where it names no limit."""
-        limits = (self.config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
-        return next((int(limit) for limit in limits if limit), None)
+        config = self.config
+        limits = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
+        unused = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in SHIFTED_POSITIONS else 0
+        return next((int(limit) - unused for limit in limits if limit), None)
 
     def weights_hash(self) -> str | None:
         """SHA-256 over the safetensors files in the order of their names; None where there are none."""
@@ -57,18 +66,21 @@ class Checkpoint:
         return digest.hexdigest() if files else None
 
 
-def locate(name: str, needs_weights: bool = True) -> Checkpoint:
+def locate(name: str, needs_weights: bool = True, cache: str | None = None) -> Checkpoint:
     """Finds a checkpoint, fetching it from the Hub where it is nowhere on this machine.
 
     Args:
-        name: `embedded:NAME`, a local folder or a Hub id such as `openai-community/gpt2`.
+        name: `embedded:NAME`, `package:NAME`, a local folder or a Hub id such as `openai-community/gpt2`.
         needs_weights: False where only shape and tokenizer are wanted.
+        cache: `paths.cache`, where a package's weights are kept that had to be converted.
 
     Raises:
         UsageError: not found, or found without config.json or safetensors weights.
     """
     if name.startswith(EMBEDDED):
         return _checked(Checkpoint(name, _embedded(name), "embedded"), needs_weights)
+    if name.startswith(PACKAGE):
+        return _checked(Checkpoint(name, folder_of(name, cache), "a Python package"), needs_weights)
     if Path(name).expanduser().is_dir():
         return _checked(Checkpoint(name, Path(name).expanduser(), "local folder"), needs_weights)
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
@@ -151,5 +163,5 @@ def _not_found(name: str, tried: list[str]) -> UsageError:
         f"  - where there is a network: hf download {name} {' '.join(f'--include {kind!r}' for kind in WANTED)}\n"
         f"    (then copy {os.path.join('~', '.cache', 'huggingface')} here, or set HF_HOME)\n"
         f"  - model.checkpoint=FOLDER with config.json, the tokenizer's files and .safetensors weights\n"
-        f"  - model=gpt2_tiny, which comes with this program"
+        f"  - model=gpt2_tiny, which comes with this program, or model=smollm2 or minilm, which are Python packages"
     )

@@ -1,23 +1,33 @@
-"""What every task shares: optimizer wiring and logging, nothing else."""
+"""What every task shares: optimizer wiring, sums of an evaluation, and logging."""
 
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
-from domaintune.config import OptimConfig, SchedulerConfig
-from domaintune.optim.parameter_groups import parameter_groups
+from domaintune.config import RunError
+from domaintune.models.parts import head_parameters
+from domaintune.optim.gradient_norm import sum_of_squares
+from domaintune.optim.parameter_groups import learning_rates, parameter_groups
 from domaintune.optim.schedules import warmup_then
+from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.sharding import is_sharded, local, shard
 
 
 class FineTuningTask(L.LightningModule):
-    """A model whose loss is a mean over labelled tokens, however its batches are cut up.
+    """A model whose loss is a mean over labels (tokens, words, texts), however its batches are cut up.
 
-    A task's `training_step` hands the *sum* of its token losses to `step_loss`. The gradient is divided by the number
-    of tokens of the whole optimizer step (all micro-batches, all devices) when the step is due, so a short batch
-    never weighs more per token than a long one.
+    A task's `training_step` hands the *sum* of its labels' losses to `step_loss`. The gradient is divided by the number
+    of labels of the whole optimizer step (all micro-batches, all devices) when the step is due, so a short batch
+    never weighs more per label than a long one.
+
+    Attributes:
+        continues: whether its model goes on with a text, so that samples can be written.
     """
+
+    continues = False
 
     def __init__(self, model: nn.Module, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
         super().__init__()
@@ -26,33 +36,103 @@ class FineTuningTask(L.LightningModule):
         self.tokens_trained: torch.Tensor | int = 0  # on all devices, since the run began
         self.validated_at_step = -1
         self.evaluation: dict[str, float] = {}  # of the latest evaluation, in fp64; what Lightning logs is fp32
-        self._step_sums: list[torch.Tensor] = []  # per micro-batch: (2,) loss and tokens
+        self.latest_step: dict[
+            str, Any
+        ] = {}  # what the latest optimizer step was made with; see callbacks/nonfinite.py
+        self._step_sums: list[torch.Tensor] = []  # per micro-batch: (3,) loss, its divisor and tokens
+        self._sums = torch.zeros(0)  # of an evaluation
+        self.frozen = {
+            name for name, weight in self.named_parameters(remove_duplicate=False) if not weight.requires_grad
+        }
+        self.strict_loading = not self.frozen
 
-    def step_loss(self, loss: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """What `training_step` returns for a summed loss over `tokens` labelled tokens (both scalars)."""
-        self._step_sums.append(torch.stack([loss.detach().float(), tokens.float()]))
+    def configure_model(self) -> None:
+        """Called by Lightning in each process, before anything runs."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            shard(self)
+
+    def step_loss(self, loss: torch.Tensor, labels: torch.Tensor, tokens: int | None = None) -> torch.Tensor:
+        """What `training_step` returns.
+
+        Args:
+            loss: summed, a scalar.
+            labels: what the sum is divided by, a scalar: the number of labels, or the sum of their weights.
+            tokens: how many count as trained on; by default as many as there are labels.
+        """
+        counted = labels if tokens is None else labels.new_full((), tokens)
+        self._step_sums.append(torch.stack([loss.detach().float(), labels.float(), counted.float()]))
         # Lightning divides by accumulate_grad_batches, even in a short last window: undone here.
         return loss * self.trainer.accumulate_grad_batches
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turns summed gradients into their mean over tokens. Lightning calls it before clipping."""
-        sums = self.trainer.strategy.reduce(torch.stack(self._step_sums).sum(0), reduce_op="sum")
+        own = torch.stack(self._step_sums)
+        sums: Any = self.trainer.strategy.reduce(own.sum(0), reduce_op="sum")
         self._step_sums.clear()
-        self.tokens_trained = self.tokens_trained + sums[1].long()
-        tokens = sums[1].clamp_min(1)
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.tokens_trained = self.tokens_trained + sums[2].long()
+        labels = torch.where(sums[1] > 0, sums[1], 1)
         # DDP has averaged over the devices: times world_size is the sum again.
-        torch._foreach_mul_(gradients, self.trainer.world_size / tokens)
-        self.log("train/loss", sums[0] / tokens)
-        self.log("lr", optimizer.param_groups[0]["lr"])
+        torch._foreach_mul_(_gradients(optimizer), self.trainer.world_size / labels)
+        self.latest_step = {
+            "loss": sums[0] / labels,
+            "micro_losses": own[:, 0],
+            "lr": optimizer.param_groups[0]["lr"],
+        }
+
+    def on_train_start(self) -> None:
+        """Of a run that goes on and is to train longer, the next step has its place in the longer schedule."""
+        schedule: Any = self.lr_schedulers()
+        for group, lr, share in zip(
+            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = lr * share(schedule.last_epoch)
+
+    def begin_evaluation(self, side: str) -> None:
+        """Called before the first batch of a side; sets `_sums` to what is summed up."""
+        raise NotImplementedError
+
+    def end_evaluation(self, side: str) -> dict[str, float]:
+        """The metrics of a side, without its name in front, from `_sums` over all devices."""
+        raise NotImplementedError
+
+    def zeros(self, *shape: int) -> torch.Tensor:
+        """For exact sums: fp64 where the device has it, since a corpus has millions of terms."""
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.zeros(shape, dtype=exact, device=self.device)
+
+    def on_validation_epoch_start(self) -> None:
+        self.begin_evaluation("val")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_start(self) -> None:
+        self.begin_evaluation("test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, side: str) -> None:
+        self._sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        self.evaluation = {f"{side}/{name}": value for name, value in self.end_evaluation(side).items()}
+        self.log_dict(self.evaluation)
 
     def on_validation_end(self) -> None:
         self.validated_at_step = self.trainer.global_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is frozen is left out: it is the weights that the run started from, which it knows by their hash."""
         checkpoint["tokens_trained"] = int(self.tokens_trained)
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: weights[name] for name in weights if name not in self.frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        loaded = checkpoint.get("state_dict")  # split weights are loaded already
+        if loaded is not None and (missing := {*self.state_dict()} - {*loaded} - self.frozen):
+            raise RunError(f"the checkpoint lacks {len(missing)} trained weights, {min(missing)} among them")
         self.tokens_trained = checkpoint["tokens_trained"]
 
     def configure_gradient_clipping(
@@ -62,18 +142,41 @@ class FineTuningTask(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips by the norm over all parameters. Lightning's own refuses a fused optimizer under bf16-mixed."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        limit = gradient_clip_val or float("inf")
-        self.log("train/grad_norm", nn.utils.clip_grad_norm_(parameters, limit))
+        gradients = _gradients(optimizer)
+        squares: Any = sum_of_squares(gradients)
+        if is_sharded(self):  # of split gradients it is that of this device's parts
+            squares = self.trainer.strategy.reduce(squares, reduce_op="sum")
+        norm = squares.sqrt().float()
+        if gradient_clip_val:
+            torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp(max=1))
+        loss, lr = self.latest_step["loss"], self.latest_step["lr"]
+        # Under fp16 the norm is infinite now and then: the loss scale is being found, and the step is left out anyway.
+        finite = loss.isfinite() if self.trainer.precision == "16-mixed" else loss.isfinite() & norm.isfinite()
+        self.latest_step |= {"grad_norm": norm, "finite": finite}
+        _leave_out_unless(finite, optimizer)
+        self.log_step({"train/loss": loss, "train/grad_norm": norm, "lr": lr}, self.trainer.global_step)
+
+    def log_step(self, figures: dict[str, Any], step: int) -> None:
+        """Logs figures of an optimizer step, counted from 0; the loggers have them before this returns.
+
+        Lightning would hand them on only after its callbacks have saved their checkpoints: of a run that is killed in
+        between, that point of the curve would be missing.
+        """
+        if (step + 1) % self.trainer.log_every_n_steps == 0:  # not oftener: a figure waits for the device
+            self.log_dict(figures, logger=False)
+            for logger in self.trainer.loggers:
+                logger.log_metrics({name: float(value) for name, value in figures.items()}, step)
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and a warm-up with a schedule that is stepped with the optimizer."""
-        assert self.optim.lr is not None
+        optim = self.optim
+        assert optim.lr is not None
+        rates = learning_rates(self.model, optim.lr, optim.layer_decay, optim.head_lr, head_parameters(self.model))
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.optim.weight_decay),
-            lr=self.optim.lr,
-            betas=self.optim.betas,
-            eps=self.optim.eps,
+            parameter_groups(self.model, optim.weight_decay, rates),
+            lr=optim.lr,
+            betas=optim.betas,
+            eps=optim.eps,
             # Under fp16 a fused AdamW takes the loss scale off by itself, after our clipping: too late.
             fused=self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed",
         )
@@ -84,3 +187,18 @@ class FineTuningTask(L.LightningModule):
             lambda step: warmup_then(shape.name, step, total, shape.warmup_steps, shape.min_lr_rate),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """To change in place; where weights are split over devices, this device's parts."""
+    return local([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
+
+
+def _leave_out_unless(finite: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """The next step changes neither weights nor moments where its numbers are not finite."""
+    wrapped: Any = getattr(optimizer, "_optimizer", optimizer)  # by Lightning
+    if wrapped.defaults["fused"]:
+        # What GradScaler tells a fused optimizer: decided on the device, nothing waits for it.
+        wrapped.found_inf = (~finite).float()
+    elif not finite:
+        optimizer.zero_grad()

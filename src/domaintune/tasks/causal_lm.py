@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from domaintune.config import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED, Batch
-from domaintune.losses.linear_cross_entropy import linear_cross_entropy
+from domaintune.losses.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_of_each
 from domaintune.metrics import language_model_metrics
 from domaintune.models.loading import output_embedding
+from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.base import FineTuningTask
 
 
@@ -31,7 +32,13 @@ class CausalLM(FineTuningTask):
         optim, scheduler: the groups of the config.
         compile_for: (rows, tokens) of the batches that `torch.compile` is for; None compiles nothing. Others, as the
             last of an epoch, and evaluation run as they are: a compilation takes longer than they do.
+
+    Attributes:
+        of_windows: (W, 2) of the latest evaluation the sum of each window's token losses, and of how many tokens; over
+            all devices, none where a window wasn't measured.
     """
+
+    continues = True
 
     def __init__(
         self,
@@ -45,20 +52,29 @@ class CausalLM(FineTuningTask):
         self.compiled_shape = compile_for
         body = model.base_model if self.head_is_linear else model
         self.compiled: Any = torch.compile(body.forward, dynamic=False) if compile_for else None
-        self._sums = torch.zeros(3)
+        self.of_windows = np.zeros((0, 2))
+        self._side, self._bytes = "val", 0  # what is measured, and the bytes of the text that was predicted
 
-    def summed_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
+    def forward(self, batch: Batch, reduction: str = "sum") -> tuple[torch.Tensor, torch.Tensor]:
+        """The token losses in nats, and how many tokens were predicted (a scalar).
+
+        Args:
+            reduction: `sum`, a scalar; or `none`, the loss of each of the batch's `targets`, without a gradient.
+        """
         states, targets = batch["states"], batch["targets"]
         if self.head_is_linear:
-            hidden = self._forward(batch).last_hidden_state.flatten(0, 1).index_select(0, states)
-            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, targets, drop=False)
+            hidden = self._run_model(batch).last_hidden_state.flatten(0, 1).index_select(0, states)
+            weight = self.model.get_output_embeddings().weight
+            if reduction == "none":
+                loss = linear_cross_entropy_of_each(hidden, weight, targets)
+            else:
+                loss = linear_cross_entropy(hidden, weight, targets, drop=False)
         else:
-            logits = self._forward(batch).logits.flatten(0, 1).index_select(0, states)
-            loss = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+            logits = self._run_model(batch).logits.flatten(0, 1).index_select(0, states)
+            loss = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction=reduction)
         return loss, loss.new_full((), batch["tokens"])
 
-    def _forward(self, batch: Batch) -> Any:
+    def _run_model(self, batch: Batch) -> Any:
         """The model's output, without its head where that is linear; compiled where the batch has the right shape."""
         inputs = model_inputs(batch)
         run = self.model.base_model if self.head_is_linear else self.model
@@ -69,32 +85,27 @@ class CausalLM(FineTuningTask):
         return run(**inputs, use_cache=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        loss, tokens = self.summed_loss(batch)
+        loss, tokens = self(batch)
         return self.step_loss(loss, tokens)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        loss, tokens = self.summed_loss(batch)
-        self._sums += torch.stack([value.to(self._sums) for value in (loss, tokens, tokens.new_tensor(batch["bytes"]))])
+        losses, _ = self(batch, reduction="none")
+        data: Any = self.trainer.datamodule
+        windows = data.windows_in(self._side, batch_idx)
+        labels = data.datasets[self._side].labels[windows]
+        # Targets stand in the order of the windows.
+        owners = torch.from_numpy(np.repeat(windows, labels)).to(losses.device)
+        self._sums[:, 0].index_add_(0, owners, losses[: batch["tokens"]].to(self._sums))
+        self._sums[torch.from_numpy(windows), 1] = torch.from_numpy(labels).to(self._sums)
+        self._bytes += batch["bytes"]
 
-    def on_validation_epoch_start(self) -> None:
-        # fp64 where the device has it: a corpus has millions of terms.
-        exact = torch.float32 if self.device.type == "mps" else torch.float64
-        self._sums = torch.zeros(3, dtype=exact, device=self.device)
+    def begin_evaluation(self, side: str) -> None:
+        data: Any = self.trainer.datamodule
+        self._side, self._bytes = side, 0
+        self._sums = self.zeros(len(data.datasets[side]), 2)
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_start(self) -> None:
-        self.on_validation_epoch_start()
-
-    def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test")
-
-    def _log_evaluation(self, side: str) -> None:
-        sums: Any = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        metrics = language_model_metrics(*sums.tolist())
-        self.evaluation = {f"{side}/{name}": value for name, value in metrics.items()}
-        self.log_dict(self.evaluation)
+    def end_evaluation(self, side: str) -> dict[str, float]:
+        self.of_windows = self._sums.cpu().double().numpy()
+        text_bytes: Any = self.trainer.strategy.reduce(self._sums.new_tensor(self._bytes), reduce_op="sum")
+        loss, tokens = self.of_windows.sum(0).tolist()
+        return language_model_metrics(loss, tokens, float(text_bytes))

@@ -1,0 +1,102 @@
+"""Ask a finished run's model about new texts: labels, entities, or what it writes, one JSON object a line.
+
+    python scripts/predict.py run=NAME input=texts.csv output=labels.jsonl
+
+run=NAME           a run by its name or folder
+input=PATH         a file, a folder or a glob of what data.path takes; labels aren't needed. For entities a row has a
+                   list of words or a text parted at white space; .conll and .tsv files hold a word and its tag a line
+output=FILE        .jsonl, in the order of the input. The same command goes on where it was killed
+data.text_column=  the column with the text; unset: the one that the run was trained on
+data.unit=         of .txt and .md: file, paragraph or line
+batch_size=32      texts at once
+max_new_tokens=    of what is written; unset: data.target_size of the run, or 80
+chat=true          a text is a message to answer, written as the model's chat template has it
+fresh=true         replaces an output that was made otherwise
+"""
+
+import itertools
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
+from domaintune.config import CHOICES, UsageError
+from domaintune.data.inputs import find_inputs, input_fields, read_inputs
+from domaintune.exiting import told
+from domaintune.models.locating import locate
+from domaintune.outputs import Output
+from domaintune.progress import progress
+
+CHUNK = 512  # rows that are predicted together; what a kill can lose
+NEW_TOKENS = 80  # of a language model
+
+
+@dataclass
+class DataArguments:
+    text_column: str | None = None
+    unit: str | None = None
+
+
+@dataclass
+class Arguments:
+    run: str = ""
+    input: str = ""
+    output: str = ""
+    data: DataArguments = field(default_factory=DataArguments)
+    batch_size: int = 32
+    max_new_tokens: int | None = None
+    chat: bool = False
+    fresh: bool = False
+
+
+def check_arguments(arguments: Arguments) -> None:
+    """Raises UsageError where they can't be meant."""
+    for key in ("run", "input", "output"):
+        if not getattr(arguments, key):
+            raise UsageError(f"give {key}=; --help says what it is")
+    for key in ("batch_size", "max_new_tokens"):
+        if (value := getattr(arguments, key)) is not None and value < 1:
+            raise UsageError(f"{key}={value}: must be at least 1")
+    if (unit := arguments.data.unit) not in (None, *CHOICES["data.unit"]):
+        raise UsageError(f"data.unit={unit}: must be one of {', '.join(CHOICES['data.unit'])}")
+
+
+@told
+def main() -> None:
+    arguments = Arguments()
+    typed(arguments, split_arguments(sys.argv[1:], __doc__ or ""))
+    check_arguments(arguments)
+    folder = run_folder(arguments.run, default_config().paths.runs)
+    config = config_of_run(folder)
+    if config.task.name == "masked_lm":
+        raise UsageError(f"run={arguments.run}: a masked language model predicts nothing of a whole text")
+    checkpoint = locate(str(exported(folder)), cache=config.paths.cache)
+    sources = find_inputs(arguments.input, config.data, config.paths.cache)
+    fields = input_fields(arguments.input, config.data, arguments.data.text_column, arguments.data.unit)
+    total = sum(1 for _ in read_inputs(sources, fields))  # what is wrong with the input is told before weights load
+    new_tokens = arguments.max_new_tokens or (config.data.target_size if config.task.name == "seq2seq" else NEW_TOKENS)
+    made_from = {
+        "model": checkpoint.weights_hash(),
+        "input": [source.sha256 for source in sources],
+        "data.text_column": fields.text_column,
+        "data.unit": fields.unit,
+        "max_new_tokens": new_tokens,
+        "chat": arguments.chat,
+    }
+    output = Output(Path(arguments.output).expanduser(), made_from, arguments.fresh)
+    done = output.begin(CHUNK)
+    rows = itertools.islice(read_inputs(sources, fields), done, None)
+
+    from domaintune.predicting import Predictor
+
+    predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
+    with progress("predicting", total, "rows") as advance:
+        advance(done)
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            output.add(predictor(chunk))
+            advance(len(chunk))
+    print(f"{total:,} rows in {output.file}" + f", {done:,} of them from before" * (done > 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Rows of the tasks beside the language model -> tokens on the disk, without the special tokens around them.
+
+What stands in `Tokens.byte_counts` for each token:
+
+- text (of masked LMs) and labels: the bytes that it stands for.
+- entities: the number of its word in the row where it is the first of that word, else CONTEXT.
+- pairs: CONTEXT in the source, the bytes that it stands for in the target.
+"""
+
+import json
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from domaintune.config import UsageError
+from domaintune.data.documents import Documents
+from domaintune.data.rows import given
+from domaintune.data.tokenizing import CONTEXT, Encoder, Ids, Lengths, Tokens, store_tokens
+from domaintune.settings import DataConfig
+
+
+class Specials(NamedTuple):
+    """The ids that a tokenizer puts around a text: [CLS] and [SEP], or an end alone (T5), or nothing (GPT-2)."""
+
+    before: Ids
+    after: Ids
+
+    def __len__(self) -> int:
+        return self.before.size + self.after.size
+
+    def around(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return np.concatenate([self.before, ids, self.after]).astype(np.int64)
+
+
+def specials_of(tokenizer: Any) -> Specials:
+    """Found by comparing a text with and without: transformers has no one name for it."""
+    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    start = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), None)
+    if start is None:
+        raise UsageError("the tokenizer's special tokens do not stand around a text, which is what a task here takes")
+    before, after = whole[:start], whole[start + len(bare) :]
+    return Specials(np.array(before, np.int32), np.array(after, np.int32))
+
+
+def encode_rows(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:
+    """The tokens of documents of text, labels, entities or pairs."""
+    encoder = Encoder(tokenizer)
+
+    def encode(texts: list[str], _first: int) -> tuple[Ids, Ids, Lengths]:
+        if config.format == "entities":
+            return encode_words([json.loads(text)["tokens"] for text in texts], tokenizer)
+        if config.format == "pairs":
+            return _pairs(texts, encoder, config.prefix)
+        return encoder.encode([given(text) for text in texts] if config.format == "labels" else texts)
+
+    return store_tokens(documents, tokenizer, [f"bare {config.format}", config.prefix], encode, cache)
+
+
+def _pairs(texts: list[str], encoder: Encoder, prefix: str) -> tuple[Ids, Ids, Lengths]:
+    rows = [json.loads(text) for text in texts]
+    sides = [text for row in rows for text in (prefix + row["source"], row["target"])]
+    ids, counts, lengths = encoder.encode(sides)
+    ends = np.cumsum(lengths)
+    for end, length in zip(ends[::2].tolist(), lengths[::2].tolist(), strict=True):
+        counts[end - length : end] = CONTEXT
+    return ids, counts, lengths[::2] + lengths[1::2]
+
+
+def encode_words(sentences: list[list[str]], tokenizer: Any) -> tuple[Ids, Ids, Lengths]:
+    """Sentences as they are written, with a space between words: what the model is given when it is used.
+
+    (Handing a tokenizer the words one by one gives other tokens where it is one of bytes, as GPT-2's.)
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True  # what looks like one is plain text
+    encoded = backend.encode_batch([" ".join(words) for words in sentences], add_special_tokens=False)
+    numbers = [word_numbers(words, one.offsets) for words, one in zip(sentences, encoded, strict=True)]
+    ids = np.array([number for one in encoded for number in one.ids], dtype=np.int32)
+    return ids, np.concatenate(numbers), np.array([len(one.ids) for one in encoded], dtype=np.int64)
+
+
+def word_numbers(words: list[str], offsets: list[tuple[int, int]]) -> Ids:
+    """(T,) for each token of the words joined by spaces the number of its word; CONTEXT unless it is the word's first.
+
+    Args:
+        offsets: (T, 2) first character and end of each token; a space before a word may be of the word's first token.
+    """
+    ends = np.cumsum([len(word) + 1 for word in words])  # with the space behind
+    last = np.array([max(start, end - 1) for start, end in offsets], dtype=np.int64)  # a character that is no space
+    numbers = np.searchsorted(ends, last, side="right").astype(np.int32)
+    # A token that is only the space between two words, or of no character, is of none.
+    blank = [end <= start or (end - start == 1 and start + 1 in ends) for start, end in offsets]
+    numbers[np.array(blank, dtype=bool)] = CONTEXT
+    seen = CONTEXT
+    for place, number in enumerate(numbers.tolist()):
+        if number <= seen:
+            numbers[place] = CONTEXT
+        seen = max(seen, number)
+    return numbers
+
+
+def cut_at_words(numbers: Ids, most: int) -> list[tuple[int, int]]:
+    """Cuts a sentence's tokens into stretches of at most `most`, before the first token of a word.
+
+    A word of more tokens than that is cut anywhere.
+    """
+    cuts = [0]
+    while len(numbers) - cuts[-1] > most:
+        latest = cuts[-1] + most
+        starts = np.flatnonzero(numbers[cuts[-1] + 1 : latest + 1] != CONTEXT)
+        cuts.append(cuts[-1] + 1 + int(starts[-1]) if len(starts) else latest)
+    return list(pairwise([*cuts, len(numbers)]))

@@ -1,0 +1,124 @@
+"""The data of the tasks beside the language model.
+
+... --splitting--> train | val | test --labelling--> classes --encoding--> tokens on the disk
+    --examples--> a text, a sentence, a pair or a masked window --sampling--> rows of a batch, padded
+    --> the task's training_step
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from domaintune.config import UsageError
+from domaintune.data.accounting import ExampleAccount, account_of_examples
+from domaintune.data.collating import IGNORED
+from domaintune.data.datamodule import TextDataModule, pad_token_id
+from domaintune.data.encoding import encode_rows, specials_of
+from domaintune.data.examples import (
+    Example,
+    ExampleDataset,
+    MaskedTokens,
+    Pairs,
+    TextLabels,
+    WordTags,
+    collate_examples,
+)
+from domaintune.data.labelling import Labels
+from domaintune.data.sampling import EpochIndexSampler, EpochSampler
+from domaintune.data.splitting import Splits
+from domaintune.data.tokenizing import Tokens
+from domaintune.settings import DataConfig, TaskConfig
+
+FEWEST_TOKENS = 2  # of a window, special tokens not counted
+
+
+class ExampleDataModule(TextDataModule):
+    """Examples of labels, entities, pairs or masked text, one a row, padded; batches are of similar lengths.
+
+    Args:
+        task: the `task` group of the config.
+        labels: of the documents, for labels and entities.
+        config, splits, tokenizer, seed, cache: as those of TextDataModule; a tokenizer needs no end-of-text token.
+
+    Raises:
+        UsageError: a block has no room for more than special tokens.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        task: TaskConfig,
+        splits: Splits,
+        labels: Labels | None,
+        tokenizer: Any,
+        seed: int,
+        cache: str,
+    ) -> None:
+        self.task, self.labels, self.specials = task, labels, specials_of(tokenizer)
+        for name, size in (("block_size", config.block_size), ("target_size", config.target_size)):
+            if size < len(self.specials) + FEWEST_TOKENS:
+                raise UsageError(f"data.{name}={size}: {len(self.specials)} of them are special tokens; take more")
+        self.sampler: type[EpochSampler] = EpochIndexSampler if task.name == "masked_lm" else EpochSampler
+        super().__init__(config, splits, tokenizer, seed, cache)
+
+    def _encode(self, cache: str) -> Tokens:
+        return encode_rows(self.splits.documents, self.tokenizer, self.config, cache)
+
+    def _dataset(self, side: str) -> ExampleDataset:
+        given = (self.tokens, self.splits.of(side), self.specials, self.config.block_size)
+        if self.config.format == "pairs":
+            return Pairs(*given, target_size=self.config.target_size)
+        if self.labels is None:
+            return MaskedTokens(
+                *given,
+                fraction=self.task.mask_fraction,
+                mask_id=self.tokenizer.mask_token_id,
+                vocabulary=len(self.tokenizer),
+                # What is validated on is masked alike for every seed.
+                seed=self.seed if side == "train" else self.config.split_seed,
+            )
+        if self.config.format == "labels":
+            return TextLabels(*given, label_of=self.labels.of)
+        places = {name: number for number, name in enumerate(self.labels.names)}
+        return WordTags(*given, texts=self.splits.documents, tag_ids=places)
+
+    def _account(self, side: str) -> ExampleAccount:
+        counts = self.labels.counts[side] if self.labels is not None else {}
+        return account_of_examples(self.datasets[side], self._batches(side, 0), counts)
+
+    def _collation(self, side: str) -> Any:  # noqa: ARG002
+        return partial(
+            collate_examples,
+            nothing=self._nothing(),
+            pad_token_id=pad_token_id(self.tokenizer),
+            reads_labels=self.config.format == "pairs",
+        )
+
+    def _nothing(self) -> Example:
+        """An example of one token that no label counts for."""
+        shape: tuple[int, ...] = (1,)
+        if self.labels is not None and self.config.format == "labels":
+            shape = (len(self.labels.names),) if self.labels.several else ()
+        several = self.labels is not None and self.labels.several
+        labels = torch.full(shape, IGNORED, dtype=torch.float32 if several else torch.int64)
+        return {"input_ids": torch.tensor([pad_token_id(self.tokenizer)]), "labels": labels, "window": -1}
+
+    def probe(self) -> dict[str, torch.Tensor]:
+        example = self.datasets["val"].example(0)
+        ids = example["input_ids"][None]
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return {**inputs, "labels": example["labels"][None]} if self.config.format == "pairs" else inputs
+
+    def head(self) -> dict[str, Any]:
+        """What of a model's config the labels decide."""
+        if self.labels is None:
+            return {}
+        names = dict(enumerate(self.labels.names))
+        several = "multi_label_classification" if self.labels.several else "single_label_classification"
+        return {
+            "num_labels": len(names),
+            "id2label": names,
+            "label2id": {name: number for number, name in names.items()},
+            **({"problem_type": several} if self.config.format == "labels" else {}),
+        }

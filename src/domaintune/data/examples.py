@@ -1,0 +1,299 @@
+"""What the tasks beside the language model learn from, as datasets; an item is a row of one example."""
+
+import json
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from domaintune.data.collating import IGNORED
+from domaintune.data.documents import Documents
+from domaintune.data.encoding import Specials, cut_at_words
+from domaintune.data.tokenizing import CONTEXT, Tokens
+
+
+class Example(TypedDict):
+    """(T,) ids with the special tokens, and what is learnt.
+
+    Attributes:
+        labels: of a text () its class, or (K,) 1.0 for each label that it has; of words and masked tokens (T,), IGNORED
+            where there is nothing to learn; of a pair the (U,) ids of the target.
+        window: the example's number in its dataset.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    window: int
+
+
+class ExampleBatch(TypedDict):
+    """Examples, one a row, padded on the right.
+
+    Attributes:
+        input_ids, attention_mask: (B, T). What is padding is known by length, never by its id.
+        labels: (B,), (B, K), (B, T) or (B, U): the examples', padded with IGNORED.
+        labelled: how many labels count.
+        tokens: how many of (B, T) and of a pair's target are no padding.
+        windows: (B,) numbers of the examples; none of a row that only fills a rank's missing batch.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+    labelled: int
+    tokens: int
+    windows: list[int]
+
+
+class ExampleDataset(Dataset[list[Example]]):
+    """The examples of one side's documents. Here: a document each, cut off where it is too long.
+
+    Attributes:
+        windows: (W, 2) first token and end of each, special tokens not counted.
+        of: (W,) the place in `documents` of the document that it is of.
+        unit: what has a label.
+    """
+
+    unit = "texts"
+
+    def __init__(
+        self, tokens: Tokens, documents: npt.NDArray[np.int64], specials: Specials, block_size: int, **more: Any
+    ) -> None:
+        self.tokens, self.documents, self.specials = tokens, documents, specials
+        self.room = block_size - len(specials)
+        self.firsts, self.ends = tokens.starts[documents], tokens.starts[documents + 1]
+        for name, value in more.items():
+            setattr(self, name, value)
+        self.windows, self.of = self._cut()
+
+    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        ends = np.minimum(self.ends, self.firsts + self.room)
+        return np.stack([self.firsts, ends], axis=1), np.arange(len(self.documents))
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(W,) tokens of each example that the model is given."""
+        return self.windows[:, 1] - self.windows[:, 0] + len(self.specials)
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens in no example."""
+        return int((self.ends - self.firsts).sum() - (self.windows[:, 1] - self.windows[:, 0]).sum())
+
+    @property
+    def cut_documents(self) -> int:
+        """Documents that were longer than a block."""
+        return int((self.ends - self.firsts > self.room).sum())
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of an epoch."""
+        return int(self.lengths.sum())
+
+    @property
+    def predicted_tokens(self) -> int:
+        """Labels of an epoch."""
+        return len(self.windows)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, row: list[int]) -> list[Example]:
+        return [self.example(index) for index in row]
+
+    def input_ids(self, index: int) -> torch.Tensor:
+        first, end = self.windows[index].tolist()
+        return torch.from_numpy(self.specials.around(self.tokens.ids(first, end)))
+
+    def example(self, index: int) -> Example:
+        raise NotImplementedError
+
+    def documents_of(self, index: int) -> list[int]:
+        """The number of the document that an example is of."""
+        return [int(self.documents[self.of[index]])]
+
+
+class TextLabels(ExampleDataset):
+    """Texts with a label, or several. `label_of`: as `Labels.of`."""
+
+    label_of: npt.NDArray[Any]
+
+    def example(self, index: int) -> Example:
+        label = self.label_of[self.documents_of(index)[0]]
+        labels = torch.tensor(label, dtype=torch.float32 if label.ndim else torch.int64)
+        return {"input_ids": self.input_ids(index), "labels": labels, "window": index}
+
+
+class WordTags(ExampleDataset):
+    """Sentences with a tag for each word, which stands at the word's first token; long ones are cut at words.
+
+    Attributes:
+        texts: the documents, whose rows have the tags.
+        tag_ids: {tag: its place among the labels}.
+    """
+
+    unit = "words"
+    texts: Documents
+    tag_ids: dict[str, int]
+
+    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        windows, of, words = [np.empty((0, 2), dtype=np.int64)], [], 0
+        for place, (first, end) in enumerate(zip(self.firsts.tolist(), self.ends.tolist(), strict=True)):
+            numbers = self.tokens.byte_counts(first, end)
+            cut = cut_at_words(numbers, self.room)
+            windows.append(np.array(cut, dtype=np.int64) + first)
+            of += [place] * len(cut)
+            words += int((numbers != CONTEXT).sum())
+        self._words = words
+        return np.concatenate(windows), np.array(of, dtype=np.int64)
+
+    @property
+    def predicted_tokens(self) -> int:
+        return self._words
+
+    def words_of(self, index: int) -> npt.NDArray[np.int32]:
+        """(T,) the word that each of an example's tokens is the first of, else CONTEXT; special tokens not counted."""
+        return self.tokens.byte_counts(*self.windows[index].tolist())
+
+    def tags_of(self, index: int) -> list[str]:
+        """The tags of the whole sentence that an example is of."""
+        tags: list[str] = json.loads(self.texts[self.documents_of(index)[0]])["tags"]
+        return tags
+
+    def example(self, index: int) -> Example:
+        ids, words = self.input_ids(index), self.words_of(index)
+        labels, tags = torch.full_like(ids, IGNORED), self.tags_of(index)
+        places = np.flatnonzero(words != CONTEXT)
+        chosen = [self.tag_ids[tags[word]] for word in words[places].tolist()]
+        labels[torch.from_numpy(places) + self.specials.before.size] = torch.tensor(chosen, dtype=torch.int64)
+        return {"input_ids": ids, "labels": labels, "window": index}
+
+
+class Pairs(ExampleDataset):
+    """Sources and targets, both cut off where they are too long. `target_size`: tokens, special ones counted."""
+
+    unit = "target tokens"
+    target_size: int
+
+    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        splits = [
+            first + int((self.tokens.byte_counts(first, end) == CONTEXT).sum())
+            for first, end in zip(self.firsts.tolist(), self.ends.tolist(), strict=True)
+        ]
+        self.between = np.array(splits, dtype=np.int64)
+        self.target_ends = np.minimum(self.ends, self.between + self.target_size - len(self.specials))
+        ends = np.minimum(self.between, self.firsts + self.room)
+        return np.stack([self.firsts, ends], axis=1), np.arange(len(self.documents))
+
+    @property
+    def target_lengths(self) -> npt.NDArray[np.int64]:
+        """(W,) with special tokens."""
+        return self.target_ends - self.between + len(self.specials)
+
+    @property
+    def dropped_tokens(self) -> int:
+        return int((self.between - self.windows[:, 1]).sum() + (self.ends - self.target_ends).sum())
+
+    @property
+    def cut_documents(self) -> int:
+        return int(((self.between > self.windows[:, 1]) | (self.ends > self.target_ends)).sum())
+
+    @property
+    def trained_tokens(self) -> int:
+        return int(self.lengths.sum() + self.target_lengths.sum())
+
+    @property
+    def predicted_tokens(self) -> int:
+        return int(self.target_lengths.sum())
+
+    def example(self, index: int) -> Example:
+        target = self.tokens.ids(int(self.between[index]), int(self.target_ends[index]))
+        return {
+            "input_ids": self.input_ids(index),
+            "labels": torch.from_numpy(self.specials.around(target)),
+            "window": index,
+        }
+
+
+class MaskedTokens(ExampleDataset):
+    """Plain text in windows, some of whose tokens are masked: BERT's 80 % by the mask, 10 % by any token, 10 % not.
+
+    Which ones is drawn anew for every epoch, and a function of seed, epoch and window alone (Devlin et al., "BERT",
+    2019; Liu et al., "RoBERTa", 2019). An index is (epoch, window).
+
+    Attributes:
+        fraction: of a window's tokens; at least one is masked.
+        mask_id, vocabulary: the token that masks, and how many tokens there are.
+        seed: of the draws.
+    """
+
+    unit = "masked tokens"
+    fraction: float
+    mask_id: int
+    vocabulary: int
+    seed: int
+
+    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        counts = -(-(self.ends - self.firsts) // self.room)
+        of = np.repeat(np.arange(len(counts)), counts)
+        number = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = self.firsts[of] + number * self.room
+        return np.stack([first, np.minimum(first + self.room, self.ends[of])], axis=1), of
+
+    def masked_of(self, length: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many of so many tokens are masked."""
+        return np.maximum(1, np.rint(self.fraction * length)).astype(np.int64)
+
+    @property
+    def predicted_tokens(self) -> int:
+        return int(self.masked_of(self.lengths - len(self.specials)).sum())
+
+    def __getitem__(self, row: Any) -> list[Example]:
+        return [self.masked(epoch, index) for epoch, index in row]
+
+    def example(self, index: int) -> Example:
+        return self.masked(0, index)
+
+    def masked(self, epoch: int, index: int) -> Example:
+        draw = np.random.default_rng([self.seed, epoch, index])
+        ids = self.input_ids(index)
+        length = len(ids) - len(self.specials)
+        places = draw.permutation(length)[: int(self.masked_of(np.array(length)))] + self.specials.before.size
+        by = draw.random(len(places))
+        labels = torch.full_like(ids, IGNORED)
+        labels[places] = ids[places]
+        ids[places[by < 0.8]] = self.mask_id
+        other = places[(by >= 0.8) & (by < 0.9)]
+        ids[other] = torch.from_numpy(draw.integers(0, self.vocabulary, len(other)))
+        return {"input_ids": ids, "labels": labels, "window": index}
+
+
+def collate_examples(
+    rows: list[list[Example]], nothing: Example, pad_token_id: int, reads_labels: bool = False
+) -> ExampleBatch:
+    """A batch of rows.
+
+    Args:
+        nothing: stands in where a rank ran out of rows; its labels don't count.
+        reads_labels: whether the model is given the labels' tokens too, as a decoder is.
+    """
+    examples = [example for row in rows for example in row] or [nothing]
+    ids = [example["input_ids"] for example in examples]
+    labels = [example["labels"] for example in examples]
+    labelled = sum(int((label != IGNORED).sum()) for label in labels) if rows else 0
+    if labels[0].is_floating_point():  # the label is all K of them
+        labelled = len(rows)
+    read = [*ids, *labels] if reads_labels else ids
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+        if labels[0].ndim
+        else torch.stack(labels),
+        "labelled": labelled,
+        "tokens": sum(len(row) for row in read) if rows else 0,
+        "windows": [example["window"] for example in examples] if rows else [],
+    }

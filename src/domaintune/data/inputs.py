@@ -1,0 +1,64 @@
+"""Files -> what a trained model is asked about, row by row, in their order. No labels are needed, and none are read."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from domaintune.data.finding import Source, find_sources
+from domaintune.data.reading import read
+from domaintune.data.rows import Fields
+from domaintune.settings import DataConfig
+
+GIVEN = {"pairs": "source", "instructions": "prompt"}  # by the format of the data: the role that a model is given
+
+
+@dataclass(frozen=True)
+class Input:
+    """One row.
+
+    Attributes:
+        place: `file:line`, where it came from.
+        text: None where nothing stands there.
+        words: of a text that is looked through for entities.
+    """
+
+    place: str
+    text: str | None
+    words: tuple[str, ...] = ()
+
+
+def find_inputs(path: str, config: DataConfig, cache: str) -> list[Source]:
+    """The files behind a path, as `data.path` finds them. Raises UsageError where there are none."""
+    return find_sources(replace(config, path=path, val_path=None, test_path=None, subset=None), cache)
+
+
+def input_fields(path: str, config: DataConfig, text_column: str | None, unit: str | None) -> Fields:
+    """Which parts of the files a model is given.
+
+    Args:
+        config: of the run that trained it.
+        text_column, unit: what a person says; None takes the column that the model was trained on.
+    """
+    role = GIVEN.get(config.format, "")
+    column = text_column or (config.columns.get(role, role) if role else config.text_column)
+    alone = replace(config, path=path, text_column=column, unit=unit, group_column=None)
+    if config.format != "entities":
+        return Fields.of(replace(alone, format="text", columns={}))
+    return replace(Fields.of(alone), format="words")
+
+
+def read_inputs(sources: list[Source], fields: Fields) -> Iterator[Input]:
+    """Every row of the sources, also those in which nothing stands.
+
+    For entities a row is a list of words (in the column that had them in training, or in a CoNLL file), or a text
+    whose words are parted by white space.
+
+    Raises:
+        UsageError: a source is damaged or lacks the column; names file and place.
+    """
+    for source in sources:
+        for row in read(source, fields):
+            place, words = f"{source.name}:{row.place}", ()
+            if fields.format == "words" and row.text is not None:
+                words = tuple(json.loads(row.text)["tokens"] if row.text.startswith("{") else row.text.split())
+            yield Input(place, " ".join(words) if words else row.text, words)

@@ -1,0 +1,54 @@
+"""Which families of models fit which tasks, told from a checkpoint's config.json alone. Imports nothing heavy."""
+
+from typing import Any
+
+from domaintune.config import UsageError
+from domaintune.models.locating import Checkpoint
+
+# transformers' names of architectures that many people have; one that isn't here is judged by transformers itself.
+DECODERS = (
+    "bloom falcon gemma gemma2 gemma3_text gpt2 gpt_bigcode gpt_neo gpt_neox gptj granite llama mistral olmo olmo2 opt "
+    "phi phi3 qwen2 qwen3 smollm3 starcoder2"
+).split()
+ENCODERS = (
+    "albert bert camembert deberta deberta-v2 distilbert electra ernie mobilebert modernbert mpnet roberta "
+    "roberta-prelayernorm xlm-roberta"
+).split()
+ENCODER_DECODERS = "bart blenderbot longt5 m2m_100 marian mbart mt5 pegasus t5 umt5".split()
+
+KINDS = {
+    **dict.fromkeys(DECODERS, "a decoder, which sees no token to the right"),
+    **dict.fromkeys(ENCODERS, "an encoder, which sees the whole text"),
+    **dict.fromkeys(ENCODER_DECODERS, "an encoder with a decoder, which turns a text into another"),
+}
+TASKS = {
+    KINDS["gpt2"]: ("causal_lm", "sequence_classification", "token_classification"),
+    KINDS["bert"]: ("masked_lm", "sequence_classification", "token_classification"),
+    KINDS["t5"]: ("seq2seq",),
+}
+HEADS = {"sequence_classification": "ForSequenceClassification", "token_classification": "ForTokenClassification"}
+
+
+def check_family(checkpoint: Checkpoint, task_name: str) -> None:
+    """Raises UsageError where a checkpoint is of a family that can't do the task."""
+    family = checkpoint.config.get("model_type")
+    kind = KINDS.get(str(family))
+    if kind is not None and task_name not in TASKS[kind]:
+        raise UsageError(
+            f"model.checkpoint={checkpoint.name}: {family} is {kind}, so it does not fit task={task_name}; it fits "
+            f"{', '.join(TASKS[kind])}"
+        )
+
+
+def labels_of(checkpoint: Checkpoint, task_name: str) -> tuple[list[str], bool] | None:
+    """The label names of a checkpoint's own head in their order, and whether a text may have several of them.
+
+    None where it has no head of this task.
+    """
+    config: dict[str, Any] = checkpoint.config
+    made_for = str((config.get("architectures") or [""])[0])
+    if task_name not in HEADS or not made_for.endswith(HEADS[task_name]) or not config.get("id2label"):
+        return None
+    names = {int(number): str(name) for number, name in config["id2label"].items()}
+    several = config.get("problem_type") == "multi_label_classification"
+    return [names[number] for number in sorted(names)], several

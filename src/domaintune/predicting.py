@@ -1,0 +1,167 @@
+"""A finished run's model on new texts: labels with their probabilities, entities, or what it writes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from domaintune.data.datamodule import pad_token_id
+from domaintune.data.encoding import Specials, cut_at_words, encode_words, specials_of
+from domaintune.data.inputs import Input
+from domaintune.data.tokenizing import CONTEXT, Encoder
+from domaintune.generation import answers, prompt_ids
+from domaintune.metrics import entities_of
+from domaintune.models.loading import load_model, load_tokenizer
+from domaintune.models.locating import Checkpoint
+from domaintune.settings import Config
+from domaintune.tasks.sequence_classification import SequenceClassification
+
+DIGITS = 7  # of a probability
+Row = dict[str, Any]
+Ids = list[np.ndarray]
+
+
+@dataclass
+class Predictor:
+    """A model with all that decides what it is given, as it was in training.
+
+    In fp32, so that neither padding nor the size of a batch changes a probability by more than rounding (1e-6).
+
+    Attributes:
+        batch_size: texts at once; those of similar lengths share a batch.
+        max_new_tokens: of what is written.
+        chat: whether a text is a message to answer, written as the model's chat template has it.
+    """
+
+    config: Config
+    tokenizer: Any
+    model: Any
+    batch_size: int
+    max_new_tokens: int
+    chat: bool = False
+
+    @classmethod
+    def of(
+        cls, config: Config, checkpoint: Checkpoint, batch_size: int, max_new_tokens: int, chat: bool
+    ) -> "Predictor":
+        """Loads an exported model of a run with this config; onto the GPU where there is one."""
+        task = config.task.name
+        model = load_model(checkpoint, config.model, task, torch.float32, seed=0).eval()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(config, load_tokenizer(checkpoint, task), model, batch_size, max_new_tokens, chat)
+
+    def __call__(self, inputs: list[Input]) -> list[Row]:
+        """A row for each input, in their order; of one in which nothing stands only its place."""
+        predict: Callable[[list[Input]], Iterable[Row]] = {
+            "sequence_classification": self._labels,
+            "token_classification": self._entities,
+            "seq2seq": self._answers,
+            "causal_lm": self._continuations,
+        }[self.config.task.name]
+        asked = [row for row in inputs if row.text is not None]
+        with torch.no_grad():
+            found = iter(list(predict(asked)) if asked else [])
+        return [{"row": row.place, **(next(found) if row.text is not None else {})} for row in inputs]
+
+    @property
+    def _specials(self) -> Specials:
+        return specials_of(self.tokenizer)
+
+    def _encoded(self, texts: list[str]) -> Ids:
+        """The ids of each text, cut off and with special tokens, as in training."""
+        ids, _, lengths = Encoder(self.tokenizer).encode(texts)
+        specials = self._specials
+        room = self.config.data.block_size - len(specials)
+        return [specials.around(part[:room]) for part in np.split(ids, np.cumsum(lengths)[:-1])]
+
+    def _logits(self, ids: Ids, forward: Callable[[Any], torch.Tensor]) -> list[torch.Tensor]:
+        """What `forward` gives of each row of ids, computed in batches of similar lengths, padded on the right."""
+        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+        found: dict[int, torch.Tensor] = {}
+        for first in range(0, len(order), self.batch_size):
+            places = order[first : first + self.batch_size]
+            rows = [torch.from_numpy(ids[place]) for place in places]
+            batch = {
+                "input_ids": pad_sequence(rows, batch_first=True, padding_value=pad_token_id(self.tokenizer)),
+                "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
+            }
+            logits = forward({name: tensor.to(self.model.device) for name, tensor in batch.items()})
+            found |= dict(zip(places, logits.float().cpu(), strict=True))
+        return [found[place] for place in range(len(ids))]
+
+    def _labels(self, inputs: list[Input]) -> Iterator[Row]:
+        task = SequenceClassification(self.model, self.config.optim, self.config.scheduler).eval()
+        for logits in self._logits(self._encoded([str(row.text) for row in inputs]), task.logits):
+            chances = logits.sigmoid() if task.several else logits.softmax(0)
+            by_name = {name: _rounded(chance) for name, chance in zip(task.names, chances, strict=True)}
+            if task.several:
+                labels = [name for name, logit in zip(task.names, logits, strict=True) if logit > 0]
+                yield {"labels": labels, "probabilities": by_name}
+            else:
+                yield {"label": task.names[int(logits.argmax())], "probabilities": by_name}
+
+    def _entities(self, inputs: list[Input]) -> Iterator[Row]:
+        ids, numbers, lengths = encode_words([list(row.words) for row in inputs], self.tokenizer)
+        specials, ends = self._specials, np.cumsum(lengths)
+        room = self.config.data.block_size - len(specials)
+        windows = [
+            (sentence, end - length + first, end - length + stop)
+            for sentence, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True))
+            for first, stop in cut_at_words(numbers[end - length : end], room)
+        ]
+        tags = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
+        logits = self._logits(
+            [specials.around(ids[first:stop]) for _, first, stop in windows], lambda batch: self.model(**batch).logits
+        )
+        given: list[list[tuple[str, float | None]]] = [[("O", None)] * len(row.words) for row in inputs]
+        for (sentence, first, stop), found in zip(windows, logits, strict=True):
+            chances = found.softmax(-1)[specials.before.size :]
+            for place, word in enumerate(numbers[first:stop].tolist()):
+                if word != CONTEXT:
+                    given[sentence][word] = (tags[int(chances[place].argmax())], _rounded(chances[place].max()))
+        for row, of_words in zip(inputs, given, strict=True):
+            yield _tagged(row, [tag for tag, _ in of_words], [chance for _, chance in of_words])
+
+    def _answers(self, inputs: list[Input]) -> list[Row]:
+        sources = self._encoded([self.config.data.prefix + str(row.text) for row in inputs])
+        return self._written([torch.from_numpy(ids)[None] for ids in sources])
+
+    def _continuations(self, inputs: list[Input]) -> list[Row]:
+        prompts = [self._asked(str(row.text)) for row in inputs]
+        return self._written([prompt_ids(self.model, self.tokenizer, text, self.max_new_tokens) for text in prompts])
+
+    def _asked(self, text: str) -> str:
+        message = {"role": "user", "content": text}
+        if not self.chat:
+            return text
+        return str(self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+
+    def _written(self, prompts: list[torch.Tensor]) -> list[Row]:
+        """Batches hold prompts of one length: where there is no padding, none can change what is written."""
+        found: dict[int, str] = {}
+        order = sorted(range(len(prompts)), key=lambda place: prompts[place].shape[1])
+        for _, group in groupby(order, key=lambda place: prompts[place].shape[1]):
+            alike = list(group)
+            for first in range(0, len(alike), self.batch_size):
+                places = alike[first : first + self.batch_size]
+                ids = torch.cat([prompts[place] for place in places])
+                texts = answers(self.model, self.tokenizer, ids, self.max_new_tokens)
+                found |= dict(zip(places, texts, strict=True))
+        return [{"text": found[place]} for place in range(len(prompts))]
+
+
+def _rounded(chance: torch.Tensor) -> float:
+    return round(float(chance), DIGITS)
+
+
+def _tagged(row: Input, tags: list[str], chances: list[float | None]) -> Row:
+    """The words with their tags, and the entities that these make up: `first` and `last` are numbers of words."""
+    entities = [
+        {"kind": kind, "text": " ".join(row.words[first : last + 1]), "first": first, "last": last}
+        for kind, first, last in sorted(entities_of(tags), key=lambda entity: entity[1])
+    ]
+    return {"entities": entities, "tokens": list(row.words), "tags": tags, "probabilities": chances}

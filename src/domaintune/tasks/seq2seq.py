@@ -1,0 +1,97 @@
+"""Turn a text into another."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import distributed
+from transformers import PreTrainedModel
+
+from domaintune.data.collating import IGNORED
+from domaintune.data.examples import ExampleBatch
+from domaintune.generation import answer
+from domaintune.losses.linear_cross_entropy import linear_cross_entropy
+from domaintune.metrics import overlap_metrics, perplexity
+from domaintune.models.loading import decoder_output, head_is_linear
+from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.tasks.base import FineTuningTask
+
+
+class Seq2Seq(FineTuningTask):
+    """Wraps `T5ForConditionalGeneration` or any other `AutoModelForSeq2SeqLM`.
+
+    The loss is the mean over target tokens, the end included. Logs `loss` and `perplexity` over the whole side, and
+    `rouge1`, `rouge2`, `rougeL` and `chrf` over a sample of it whose targets the model writes itself, the likeliest
+    token each time.
+
+    Args:
+        generate_examples: how many, spread over the side.
+        max_new_tokens: of what is written.
+    """
+
+    continues = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        optim: OptimConfig,
+        scheduler: SchedulerConfig,
+        generate_examples: int,
+        max_new_tokens: int,
+    ) -> None:
+        super().__init__(model, optim, scheduler)
+        self.generate_examples, self.max_new_tokens = generate_examples, max_new_tokens
+        self.head_is_linear = head_is_linear(model)
+
+    def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
+        labels = batch["labels"]
+        inputs = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            # The targets moved to the right by one; what stands where they are IGNORED no real token sees.
+            "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
+        }
+        if self.head_is_linear:
+            hidden = decoder_output(self.model, inputs).flatten(0, 1)
+            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels.flatten())
+        else:
+            logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)
+            loss = F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return loss, loss.new_full((), batch["labelled"])
+
+    def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
+        loss, labels = self(batch)
+        return self.step_loss(loss, labels, batch["tokens"])
+
+    def begin_evaluation(self, side: str) -> None:
+        self._sums = self.zeros(2)
+
+    def validation_step(self, batch: ExampleBatch, batch_idx: int) -> None:
+        loss, labels = self(batch)
+        self._sums += torch.stack([value.to(self._sums) for value in (loss, labels)])
+
+    def end_evaluation(self, side: str) -> dict[str, float]:
+        loss, labels = self._sums.tolist()
+        mean = loss / labels if labels else float("nan")
+        return {"loss": mean, "perplexity": perplexity(mean), **overlap_metrics(*self._written(side))}
+
+    def _written(self, side: str) -> tuple[list[str], list[str]]:
+        """What the model writes for the sample, and what stands there; each device writes its share."""
+        data: Any = self.trainer.datamodule
+        dataset, tokenizer = data.datasets[side], data.tokenizer
+        number = min(self.generate_examples, len(dataset))
+        chosen = [len(dataset) * (2 * place + 1) // (2 * number) for place in range(number)]
+        examples = [dataset.example(index) for index in chosen[self.trainer.global_rank :: self.trainer.world_size]]
+        pairs = [
+            (
+                answer(self.model, tokenizer, example["input_ids"], self.max_new_tokens),
+                str(tokenizer.decode(example["labels"], skip_special_tokens=True)),
+            )
+            for example in examples
+        ]
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            distributed.all_gather_object(parts, pairs)
+            pairs = [pair for part in parts for pair in part]
+        return [written for written, _ in pairs], [wanted for _, wanted in pairs]

@@ -1,0 +1,88 @@
+"""Find entities: a tag for each word, measured by whole entities."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import distributed
+from transformers import PreTrainedModel
+
+from domaintune.data.collating import IGNORED
+from domaintune.data.examples import ExampleBatch, WordTags
+from domaintune.data.tokenizing import CONTEXT
+from domaintune.metrics import count_entities, entity_metrics
+from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.tasks.base import FineTuningTask
+
+
+class TokenClassification(FineTuningTask):
+    """Wraps any `AutoModelForTokenClassification`.
+
+    The loss is the mean over words of the cross entropy at their first tokens. Logs `loss`, `precision`, `recall` and
+    `f1` over all entities of all sentences, as seqeval counts them, and `f1/KIND` of each kind. A sentence that was cut
+    is put together again before it is measured.
+
+    Args:
+        model: its config says what the tags are called.
+    """
+
+    def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
+        super().__init__(model, optim, scheduler)
+        shape: Any = model.config
+        self.tags = [str(shape.id2label[number]) for number in range(shape.num_labels)]
+        self._guesses: dict[int, list[int]] = {}  # window -> tags of its words
+
+    def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The sum of the words' losses, their number, and the logits (B, T, K)."""
+        logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+        labels = batch["labels"]
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return loss, loss.new_full((), batch["labelled"]), logits
+
+    def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
+        loss, words, _ = self(batch)
+        return self.step_loss(loss, words, batch["tokens"])
+
+    def begin_evaluation(self, side: str) -> None:
+        self._sums, self._guesses = self.zeros(2), {}
+
+    def validation_step(self, batch: ExampleBatch, batch_idx: int) -> None:
+        loss, words, logits = self(batch)
+        self._sums += torch.stack([value.to(self._sums) for value in (loss, words)])
+        guesses, labelled = logits.argmax(-1).cpu(), (batch["labels"] != IGNORED).cpu()
+        for row, window in enumerate(batch["windows"]):
+            self._guesses[window] = guesses[row][labelled[row]].tolist()
+
+    def end_evaluation(self, side: str) -> dict[str, float]:
+        data: Any = self.trainer.datamodule
+        guesses = self._gathered()
+        counts = count_entities(self._sentences(data.datasets[side], guesses))
+        loss, words = self._sums.tolist()
+        kinds = sorted({tag.split("-", 1)[-1] for tag in self.tags if tag != "O"})
+        return entity_metrics(loss, words, counts, kinds)
+
+    def _gathered(self) -> dict[int, list[int]]:
+        """The guesses of all devices."""
+        if self.trainer.world_size == 1:
+            return self._guesses
+        parts: list[Any] = [None] * self.trainer.world_size
+        distributed.all_gather_object(parts, self._guesses)
+        return {window: guess for part in parts for window, guess in part.items()}
+
+    def _sentences(self, dataset: WordTags, guesses: dict[int, list[int]]) -> list[tuple[list[str], list[str]]]:
+        """(true, given) tags of each sentence of which every window was seen; a word without a token is given O."""
+        windows: dict[int, list[int]] = {}
+        for window, document in enumerate(dataset.of.tolist()):
+            windows.setdefault(document, []).append(window)
+        sentences = []
+        for of_sentence in windows.values():
+            if not all(window in guesses for window in of_sentence):
+                continue
+            true = dataset.tags_of(of_sentence[0])
+            given = ["O"] * len(true)
+            for window in of_sentence:
+                words = dataset.words_of(window)
+                for word, tag in zip(words[words != CONTEXT].tolist(), guesses[window], strict=True):
+                    given[word] = self.tags[tag]
+            sentences.append((true, given))
+        return sentences

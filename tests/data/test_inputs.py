@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domaintune.config import UsageError
+from domaintune.data.inputs import Input, find_inputs, input_fields, read_inputs
+from domaintune.settings import DataConfig
+
+
+def read(file: Path, text_column: str | None = None, unit: str | None = None, **config: Any) -> list[Input]:
+    data = DataConfig(**{"embedded": None, **config})
+    fields = input_fields(str(file), data, text_column, unit)
+    return list(read_inputs(find_inputs(str(file), data, str(file.parent / "cache")), fields))
+
+
+def file_of(folder: Path, name: str, content: str) -> Path:
+    (folder / name).write_text(content)
+    return folder / name
+
+
+def texts(inputs: list[Input]) -> list[str | None]:
+    return [row.text for row in inputs]
+
+
+def test_every_row_is_there_also_blank_ones_and_copies(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "a.csv", 'text,label\none,x\n"",y\none,x\n')
+    assert texts(read(file, format="labels")) == ["one", None, "one"]
+    assert [row.place for row in read(file, format="labels")] == [f"{file}:{line}" for line in (2, 3, 4)]
+
+
+def test_labels_are_not_needed(tmp_path: Path) -> None:
+    assert texts(read(file_of(tmp_path, "a.jsonl", '{"text": "one"}\n'), format="labels")) == ["one"]
+
+
+def test_the_column_is_that_of_training_unless_another_is_said(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "a.jsonl", json.dumps({"source": "s", "article": "a", "text": "t", "prompt": "p"}) + "\n")
+    assert texts(read(file, format="pairs")) == ["s"]
+    assert texts(read(file, format="pairs", columns={"source": "article"})) == ["a"]
+    assert texts(read(file, format="pairs", text_column="text")) == ["t"]
+    assert texts(read(file, format="instructions")) == ["p"]
+    with pytest.raises(UsageError, match=r"no field 'body'.*set data\.text_column"):
+        read(file, "body", format="labels")
+
+
+def test_plain_text_is_cut_by_its_unit(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "a.txt", "one\ntwo\n\nthree\n")
+    assert texts(read(file, format="labels")) == ["one\ntwo", "three"]
+    assert texts(read(file, unit="line", format="labels")) == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.conll", "Ann B-PER\nruns O\n\nBob B-PER\n"),
+        ("a.tsv", "Ann\tB-PER\nruns\tO\n\nBob\tB-PER\n"),
+        ("a.jsonl", '{"tokens": ["Ann", "runs"]}\n{"tokens": ["Bob"], "tags": ["O"]}\n'),
+        ("a.csv", "text\nAnn  runs\nBob\n"),
+        ("a.txt", "Ann runs\n\nBob\n"),
+    ],
+)
+def test_words_of_every_kind_of_file(tmp_path: Path, name: str, content: str) -> None:
+    rows = read(file_of(tmp_path, name, content), format="entities")
+    assert [row.words for row in rows] == [("Ann", "runs"), ("Bob",)]
+
+
+def test_neither_words_nor_text_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.jsonl, line 1: none of 'text', 'tokens'"):
+        read(file_of(tmp_path, "a.jsonl", '{"words": ["Ann"]}\n'), format="entities")

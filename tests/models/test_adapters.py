@@ -1,0 +1,137 @@
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import nn
+from transformers import GPT2ForSequenceClassification
+
+from domaintune.config import UsageError
+from domaintune.models.adapters import adapted_layers, add_adapters, merge_adapters, save_adapter
+from domaintune.models.attention import check_isolation, isolate_documents
+from domaintune.models.dropout import Dropout
+from domaintune.models.loading import output_embedding
+from domaintune.settings import PeftConfig
+
+IDS = torch.arange(24).view(2, 12)
+Make = Callable[[], Any]
+MODELS = pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama, tiny.t5], ids=["gpt2", "llama", "t5"])
+
+
+def lora(**settings: Any) -> PeftConfig:
+    return PeftConfig(**{"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, **settings})
+
+
+def adapted(model: Any, train_head: bool = False, seed: int = 0, **settings: Any) -> Any:
+    add_adapters(model, lora(**settings), seed, train_head, base="some/model")
+    return model
+
+
+def moved(model: Any) -> Any:
+    """With adapters as training might leave them."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def logits(model: Any) -> torch.Tensor:
+    more = {"decoder_input_ids": IDS} if model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        return model.eval()(input_ids=IDS, **more).logits
+
+
+def trained(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@MODELS
+def test_untrained_adapters_change_nothing_and_the_class_stays(make: Make) -> None:
+    model = make()
+    before, kind = logits(model), type(model)
+    adapted(model)
+    torch.testing.assert_close(logits(model), before)
+    assert type(model) is kind
+
+
+@MODELS
+def test_only_adapters_are_trained_in_every_linear_layer_but_the_output(make: Make) -> None:
+    model = adapted(make())
+    assert all(".lora_" in name for name in trained(model))
+    assert "lm_head" not in adapted_layers(model)
+    blocks = {name for name, layer in make().named_modules() if type(layer).__name__ in ("Linear", "Conv1D")}
+    assert adapted_layers(model).keys() == blocks - {"lm_head"}
+
+
+@MODELS
+def test_merged_it_is_the_plain_model_with_the_same_logits(make: Make) -> None:
+    model = moved(adapted(make()))
+    wanted = logits(model)
+    merge_adapters(model)
+    assert model.state_dict().keys() == make().state_dict().keys()
+    torch.testing.assert_close(logits(model), wanted)
+    assert (logits(make()) - wanted).abs().max() > 1e-3
+
+
+@MODELS
+def test_the_peft_library_opens_the_saved_adapter(tmp_path: Path, make: Make) -> None:
+    model = moved(adapted(make()))
+    save_adapter(model, tmp_path)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(make(), tmp_path)), logits(model))
+    size = sum(weight.numel() for weight in load_file(tmp_path / "adapter_model.safetensors").values())
+    assert size == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def test_a_trained_head_is_saved_with_the_adapter(tmp_path: Path) -> None:
+    config = tiny.gpt2(pad_token_id=0).config
+    torch.manual_seed(0)
+    base = GPT2ForSequenceClassification(config)
+    model = moved(adapted(copy.deepcopy(base), train_head=True))
+    assert "score.weight" in trained(model)
+    save_adapter(model, tmp_path)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(base, tmp_path)), logits(model))
+
+
+def test_where_adapters_start_is_a_function_of_the_seed_and_leaves_the_global_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    one, same, other = (adapted_layers(adapted(tiny.gpt2(), seed=seed)) for seed in (1, 1, 2))
+    starts = [layers["transformer.h.0.attn.c_attn"].lora_A["default"].weight for layers in (one, same, other)]
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    torch.manual_seed(0)
+    tiny.gpt2()
+    adapted(tiny.gpt2())
+    state = torch.random.get_rng_state()
+    tiny.gpt2()
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.random.set_rng_state(before)
+
+
+def test_targets_are_patterns_of_the_names_of_linear_layers() -> None:
+    model = adapted(tiny.llama(), targets=["*.q_proj", "model.layers.1.mlp.*"])
+    own = {f"model.layers.{layer}.self_attn.q_proj" for layer in (0, 1)}
+    assert adapted_layers(model).keys() == own | {f"model.layers.1.mlp.{part}_proj" for part in ("gate", "up", "down")}
+
+
+def test_a_target_that_matches_no_layer_is_told_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"peft\.targets: \*\.q_prj matches nothing; nearest are .*q_proj"):
+        adapted(tiny.llama(), targets=["*.q_prj"])
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama], ids=["gpt2", "llama"])
+def test_what_is_looked_for_in_a_model_is_still_found(make: Make) -> None:
+    model = adapted(make(), dropout=0.1)
+    assert output_embedding(model) is model.lm_head.weight
+    assert any(isinstance(layer, Dropout) and layer.p == 0.1 for layer in model.modules())
+    assert not any(type(layer) is nn.Dropout for layer in model.modules())
+    isolate_documents(model)
+    places = torch.cat([torch.arange(5), torch.arange(7)])[None]
+    check_isolation(
+        model, {"input_ids": IDS[:1], "position_ids": places, "cu_seqlens": torch.tensor([0, 5, 12], dtype=torch.int32)}
+    )

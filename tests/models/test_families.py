@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from domaintune.config import UsageError
+from domaintune.formats import FORMATS
+from domaintune.models.families import TASKS, check_family, labels_of
+from domaintune.models.locating import Checkpoint
+
+FITS = {
+    "gpt2": {"causal_lm", "sequence_classification", "token_classification"},
+    "llama": {"causal_lm", "sequence_classification", "token_classification"},
+    "bert": {"masked_lm", "sequence_classification", "token_classification"},
+    "roberta": {"masked_lm", "sequence_classification", "token_classification"},
+    "distilbert": {"masked_lm", "sequence_classification", "token_classification"},
+    "t5": {"seq2seq"},
+}
+
+
+def checkpoint(folder: Path, **config: object) -> Checkpoint:
+    (folder / "config.json").write_text(json.dumps(config))
+    return Checkpoint("some", folder, "local folder")
+
+
+@pytest.mark.parametrize("task", FORMATS)
+@pytest.mark.parametrize("family", FITS)
+def test_a_family_does_what_it_was_built_for_and_nothing_else(tmp_path: Path, family: str, task: str) -> None:
+    given = checkpoint(tmp_path, model_type=family)
+    if task in FITS[family]:
+        check_family(given, task)
+    else:
+        with pytest.raises(UsageError, match=rf"{family} is (a|an) .* does not fit task={task}; it fits"):
+            check_family(given, task)
+
+
+def test_every_task_has_families_and_an_unknown_family_is_left_to_transformers(tmp_path: Path) -> None:
+    assert {task for tasks in TASKS.values() for task in tasks} == set(FORMATS)
+    check_family(checkpoint(tmp_path, model_type="gpt99"), "seq2seq")
+
+
+def test_the_labels_of_a_head_come_in_their_order(tmp_path: Path) -> None:
+    names = {str(number): f"label {number}" for number in reversed(range(12))}
+    made_for = ["BertForSequenceClassification"]
+    config = {"architectures": made_for, "id2label": names, "problem_type": "multi_label_classification"}
+    given = checkpoint(tmp_path, **config)
+    assert labels_of(given, "sequence_classification") == ([f"label {number}" for number in range(12)], True)
+    assert labels_of(given, "token_classification") is None
+    assert labels_of(checkpoint(tmp_path, architectures=["BertModel"], id2label=names), "token_classification") is None

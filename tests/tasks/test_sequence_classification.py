@@ -1,0 +1,229 @@
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from families import enlarge, rows
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import pipeline
+
+from domaintune.data.examples import Example, collate_examples
+from domaintune.metrics import classification_metrics
+from domaintune.preparing import prepare
+from domaintune.tasks.sequence_classification import SequenceClassification, balanced_weights
+from domaintune.training import build, evaluate, train
+
+NAMES = ["a", "b", "c"]
+FAMILIES = ["gpt2", "llama", "bert", "roberta", "distilbert"]
+
+
+@pytest.fixture
+def built(prepared: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """Data and task, in evaluation mode."""
+
+    def made(family: str, *overrides: str, of: Any = None) -> tuple[Any, Any]:
+        given, _ = prepared("sequence_classification", family, *overrides, of=of)
+        data, task = build(given, L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
+        return data, task.eval()
+
+    return made
+
+
+def collate(data: Any, examples: list[Example]) -> Any:
+    return data._collation("val")([[example] for example in examples])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batch_size_and_padding_do_not_move_a_prediction(built: Callable[..., Any], family: str) -> None:
+    data, task = built(family)
+    enlarge(task)
+    train_set = data.datasets["train"]
+    examples = [train_set.example(index) for index in range(24)]
+    with torch.no_grad():
+        together = task.logits(collate(data, examples))
+        alone = torch.cat([task.logits(collate(data, [example])) for example in examples])
+    assert len({len(example["input_ids"]) for example in examples}) > 3, "of several lengths"
+    assert (together - alone).abs().max() < 1e-5 * max(1, alone.abs().max())
+    assert together.std(0).max() > 1e-1, "they differ from text to text"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_text_that_ends_in_the_padding_token_is_read_to_its_end(built: Callable[..., Any], family: str) -> None:
+    """transformers takes the last token that is not the padding token, which here is another one."""
+    data, task = built(family)
+    pad = task.model.config.pad_token_id
+    ids = torch.tensor([5, 6, 7, pad])
+    examples: list[Example] = [
+        {"input_ids": ids, "labels": torch.tensor(0), "window": 0},
+        {"input_ids": torch.arange(5, 15), "labels": torch.tensor(1), "window": 1},
+    ]
+    with torch.no_grad():
+        first = task.logits(collate(data, examples))[0]
+        states = task.model.base_model(input_ids=ids[None]).last_hidden_state
+        assert torch.allclose(first, task.model.score(states)[0, -1], atol=1e-5)
+        mistaken = task.model(input_ids=ids[None], attention_mask=torch.ones(1, 4, dtype=torch.long)).logits[0]
+    assert not torch.allclose(first, mistaken, atol=1e-5)
+
+
+def gradient(task: Any, batches: list[Any]) -> torch.Tensor:
+    """Of an optimizer step over these micro-batches."""
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        accumulate_grad_batches=len(batches),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader: Any = torch.utils.data.DataLoader(batches, batch_size=None)
+    trainer.fit(task, loader)
+    return torch.cat([weight.grad.flatten() for weight in task.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_gradient_of_a_step_does_not_depend_on_how_it_is_cut(built: Callable[..., Any], weights: str) -> None:
+    gradients = []
+    for cut in ([16], [8, 8], [1, 2, 3, 10], [1] * 16):
+        data, task = built("bert", f"task.class_weights={weights}", "optim.lr=1e-30")
+        examples = [data.datasets["train"].example(index) for index in range(16)]
+        bounds = np.cumsum([0, *cut])
+        batches = [collate(data, examples[a:b]) for a, b in pairwise(bounds)]
+        gradients.append(gradient(task, batches))
+    for other in gradients[1:]:
+        assert (other - gradients[0]).norm() < 1e-5 * gradients[0].norm()
+
+
+def test_weighted_losses_are_divided_as_torch_does(built: Callable[..., Any]) -> None:
+    data, task = built("bert", "task.class_weights=balanced")
+    batch = collate(data, [data.datasets["train"].example(index) for index in range(16)])
+    with torch.no_grad():
+        loss, weight, logits = task(batch)
+    assert float(loss / weight) == pytest.approx(float(F.cross_entropy(logits, batch["labels"], task.class_weights)))
+    assert task.class_weights.tolist() != [1.0, 1.0]
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = ["a"] * 5 + ["b"] * 20 + ["c"] * 1
+    wanted = compute_class_weight("balanced", classes=np.array(NAMES), y=labels)
+    assert balanced_weights({"a": 5, "b": 20, "c": 1}, False, 26).tolist() == pytest.approx(wanted.tolist())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_are_those_of_scikit_learn(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    true, given = draw.integers(0, 3, 40 if seed else 3), draw.integers(0, 3, 40 if seed else 3)
+    table = np.zeros((3, 3))
+    np.add.at(table, (true, given), 1)
+    got = classification_metrics(8.0, 16.0, float((true == given).sum()), table, NAMES, several=False)
+    assert got["loss"] == 0.5
+    assert got["accuracy"] == pytest.approx(accuracy_score(true, given))
+    assert got["f1"] == pytest.approx(f1_score(true, given, average="macro", zero_division=0))
+
+
+def test_a_class_that_does_not_occur_counts_for_nothing() -> None:
+    got = classification_metrics(0.0, 4.0, 4.0, np.diag([2.0, 2.0, 0.0]), NAMES, several=False)
+    assert got["f1"] == 1.0
+    assert got["f1/c"] == 0.0
+
+
+def test_a_run_learns_and_its_export_predicts_the_same(prepared: Callable[..., Any]) -> None:
+    settings = ["trainer.max_steps=200", "trainer.max_epochs=-1", "trainer.val_check_interval=50", "optim.lr=5e-3"]
+    given, run = prepared("sequence_classification", "gpt2", *settings, of=rows("sentiment", 300))
+    train(given, run)
+    before, after = run.result["metrics"]["before"], run.result["metrics"]["after"]
+    majority = max(given.labels.counts["val"].values()) / sum(given.labels.counts["val"].values())
+    assert after["val/accuracy"] > majority + 0.1
+    assert after["val/f1"] > before["val/f1"]
+    assert "pipeline_tag: text-classification" in (run.export / "README.md").read_text()
+    classify = pipeline("text-classification", model=str(run.export), top_k=None)
+    documents = given.splits.of("val")[:8].tolist()
+    texts = [json.loads(given.splits.documents[number])["text"] for number in documents]
+    data, task = build(given, L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
+    best = torch.load(run.best, weights_only=True)["state_dict"]
+    task.load_state_dict(best)
+    with torch.no_grad():
+        examples = [data.datasets["val"].example(index) for index in range(len(texts))]
+        wanted = task.eval().logits(collate(data, examples)).softmax(-1)
+    for text_scores, row in zip(classify(texts, batch_size=4), wanted, strict=True):
+        by_name = {score["label"]: score["score"] for score in text_scores}
+        assert set(by_name) == {"positive", "negative"}
+        assert [by_name[name] for name in task.names] == pytest.approx(row.tolist(), abs=1e-5)
+
+
+def test_texts_with_several_labels(prepared: Callable[..., Any], tmp_path: Any) -> None:
+    rows = [{"text": f"{'good ' * (n % 2)}{'film ' * (n % 3 == 0)}play {n}", "label": []} for n in range(60)]
+    for number, row in enumerate(rows):
+        row["label"] = ["good"] * (number % 2) + ["film"] * (number % 3 == 0)
+    given, run = prepared("sequence_classification", "bert", "task.class_weights=balanced", of=rows)
+    assert given.labels.several
+    train(given, run)
+    config = (run.export / "config.json").read_text()
+    assert '"problem_type": "multi_label_classification"' in config
+    measured = {"val/loss", "val/accuracy", "val/f1", "val/f1/film", "val/f1/good"}
+    assert set(run.result["metrics"]["after"]) == measured
+
+
+def test_figures_of_several_labels_are_those_of_scikit_learn() -> None:
+    draw = np.random.default_rng(0)
+    true, given = draw.random((50, 3)) < 0.4, draw.random((50, 3)) < 0.4
+    table = np.stack([(true & given).sum(0), (true & ~given).sum(0), (~true & given).sum(0)], axis=1).astype(float)
+    right = float((true == given).all(1).sum())
+    got = classification_metrics(1.0, 50.0, right, table, NAMES, several=True)
+    assert got["accuracy"] == pytest.approx(accuracy_score(true, given))
+    assert got["f1"] == pytest.approx(f1_score(true, given, average="macro"))
+
+
+def test_a_rank_without_rows_learns_nothing(built: Callable[..., Any]) -> None:
+    data, task = built("bert")
+    batch = data._collation("train")([])
+    with torch.no_grad():
+        loss, weight, _ = task(batch)
+    assert (float(loss), float(weight), batch["tokens"]) == (0.0, 0.0, 0)
+
+
+def test_an_export_is_measured_with_its_own_labels(prepared: Callable[..., Any]) -> None:
+    given, run = prepared("sequence_classification", "bert")
+    train(given, run)
+    config = given.config
+    config.model.checkpoint = str(run.export)
+    again = prepare(config)
+    assert again.labels is not None
+    metrics, labels, unit = evaluate(again)
+    assert unit == "texts"
+    assert labels == len(given.splits.of("test"))
+    assert {"test/loss", "test/accuracy", "test/f1"} <= metrics.keys()
+
+
+def test_a_confusion_matrix_is_drawn_at_each_validation(prepared: Callable[..., Any]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    given, run = prepared("sequence_classification", "bert", "logger=tensorboard", "trainer.val_check_interval=1")
+    train(given, run)
+    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [event.step for event in events.Images("val/confusion")] == [0, 1, 2]
+    assert "val/f1/positive" in events.Tags()["scalars"]
+
+
+def test_collating_keeps_labels_apart_from_padding() -> None:
+    examples: list[list[Example]] = [
+        [{"input_ids": torch.tensor([3, 4]), "labels": torch.tensor(1), "window": 7}],
+        [{"input_ids": torch.tensor([3, 4, 0, 0]), "labels": torch.tensor(0), "window": 8}],
+    ]
+    batch = collate_examples(examples, examples[0][0], pad_token_id=0)
+    assert batch["input_ids"].tolist() == [[3, 4, 0, 0], [3, 4, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert (batch["labelled"], batch["tokens"], batch["windows"]) == (2, 6, [7, 8])
+
+
+def test_the_class_is_what_its_config_says(built: Callable[..., Any]) -> None:
+    _, task = built("distilbert")
+    assert isinstance(task, SequenceClassification)
+    assert task.names == ["negative", "positive"]
