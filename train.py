@@ -10,9 +10,9 @@ from domaintune.config import check
 from domaintune.exiting import run_command, told
 from domaintune.preparing import prepare
 from domaintune.recording import RunFolder, typed_command
-from domaintune.sweeping import register_resolver
+from domaintune.sweeps.sweepers import register_plugins
 
-register_resolver()
+register_plugins()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

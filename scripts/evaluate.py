@@ -1,4 +1,4 @@
-"""Measure a model on text: loss, perplexity and bits per byte over every predicted token.
+"""Measure a model on text: loss, perplexity and bits per byte over every predicted token, or what its task has.
 
     python scripts/evaluate.py run=NAME                             # the run's own test documents
     python scripts/evaluate.py run=NAME data.path=other.txt         # all documents of another text
@@ -21,13 +21,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
-from domaintune.config import Config, UsageError, check
+from domaintune.config import UsageError, check
 from domaintune.data.documents import SIDES
+from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.exiting import told
-from domaintune.models.locating import locate
-from domaintune.preparing import Prepared, check_block_size
+from domaintune.models.families import check_family, labels_of
+from domaintune.models.locating import Checkpoint, locate
+from domaintune.preparing import Prepared, check_block_size, labels_for
 from domaintune.recording import RunFolder
+from domaintune.settings import Config, PeftConfig
 
 SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
@@ -66,7 +69,8 @@ def prepare(settings: dict[str, str]) -> Prepared:
         config = config_of_run(folder)
         settings["model.checkpoint"] = str(exported(folder))
     typed(config, {key: None if value == "null" else value for key, value in settings.items()})
-    config.model.init = "pretrained"  # how a run's own weights began is no matter here
+    config.model.init = "pretrained"  # how a run's own weights began is no matter here, nor which it trained
+    config.peft, config.model.freeze, config.optim.head_lr = PeftConfig(), [], None
     config = check(OmegaConf.structured(config))
     other = "data.path" in settings
     for side in ("val", "test"):
@@ -76,9 +80,24 @@ def prepare(settings: dict[str, str]) -> Prepared:
         config.data.dedup = "exact"  # all documents are measured: none is held out from another
     earlier = None if run is None or other else RunFolder(folder).earlier()
     splits = documents(config, split or ("all" if other else "test"), earlier["data"]["sha256"] if earlier else None)
-    checkpoint = locate(config.model.checkpoint)
+    checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
+    check_family(checkpoint, config.task.name)
     check_block_size(config, checkpoint)
-    return Prepared(config, splits, checkpoint)
+    labels = labels_for(config, splits, checkpoint)
+    if labels is not None:
+        check_known(labels, labels_of(checkpoint, config.task.name), checkpoint)
+    return Prepared(config, splits, checkpoint, labels)
+
+
+def check_known(labels: Labels, known: tuple[list[str], bool] | None, checkpoint: Checkpoint) -> None:
+    """Raises UsageError where a checkpoint has no head for the labels of the documents."""
+    if known is None:
+        raise UsageError(f"model.checkpoint={checkpoint.name}: it was trained on no labels, so it can't be measured")
+    if unknown := [name for name in labels.names if name not in known[0]]:
+        raise UsageError(f"{checkpoint.name} was trained on other labels: it does not know {', '.join(unknown[:5])}")
+    if known[1] != labels.several:
+        one, other = ("several labels", "one") if known[1] else ("one label", "several")
+        raise UsageError(f"{checkpoint.name} gives a text {one}, and these texts have {other}")
 
 
 @told
@@ -86,11 +105,11 @@ def main() -> None:
     prepared = prepare(split_arguments(sys.argv[1:], __doc__ or ""))
     from domaintune.training import evaluate
 
-    metrics, tokens = evaluate(prepared)
+    metrics, labels, unit = evaluate(prepared)
     table = Table("", escape(prepared.checkpoint.name))
     table.add_row("documents", f"{len(prepared.splits.of('test')):,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
-    table.add_row("predicted tokens", f"{tokens:,}")
+    table.add_row(f"predicted {unit}", f"{labels:,}")
     for name, value in metrics.items():
         table.add_row(name.removeprefix("test/"), f"{value:.6g}")
     Console().print(table)

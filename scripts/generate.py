@@ -1,4 +1,4 @@
-"""Let a model continue text.
+"""Let a model continue text, or write what a sequence-to-sequence one makes of it.
 
     python scripts/generate.py run=NAME prompt="The walrus operator"
     python scripts/generate.py model.checkpoint=openai-community/gpt2 prompts=prompts.txt temperature=0
@@ -19,6 +19,7 @@ from typing import Any
 from domaintune.arguments import default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError
 from domaintune.exiting import told
+from domaintune.models.families import check_family
 from domaintune.models.locating import locate
 
 
@@ -81,19 +82,21 @@ def main() -> None:
     if (arguments.run is None) == (arguments.model.checkpoint is None):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
     name = arguments.model.checkpoint or str(exported(run_folder(arguments.run or "", config.paths.runs)))
-    checkpoint = locate(name)
+    checkpoint = locate(name, cache=config.paths.cache)
 
     import torch
     from transformers import TextStreamer
 
     from domaintune.generation import Sampling, continue_text
-    from domaintune.models.loading import load_causal_lm, load_tokenizer
+    from domaintune.models.loading import load_model, load_tokenizer
 
-    tokenizer = load_tokenizer(checkpoint)
+    task = "seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm"
+    check_family(checkpoint, task)
+    tokenizer = load_tokenizer(checkpoint, task)
     if arguments.chat and tokenizer.chat_template is None:
         raise UsageError(f"chat=true: {checkpoint.name} has no chat template")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_causal_lm(checkpoint, config.model, torch.float32, seed=0).to(device)
+    model = load_model(checkpoint, config.model, task, torch.float32, seed=0).to(device)
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     for number, prompt in enumerate(prompts):

@@ -19,6 +19,9 @@ from transformers import AutoTokenizer
 
 from domaintune.data.embedded import embedded_corpus
 from domaintune.models.locating import ASSETS
+from domaintune.sweeps.sweepers import register_plugins
+
+register_plugins()
 
 torch.set_num_threads(1)  # for shapes this small, threads cost more than they give
 

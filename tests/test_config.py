@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from domaintune.config import DEFAULT_LR, Config, UsageError, check, differences, nearest
+from domaintune.config import DEFAULT_LR, UsageError, check, nearest
+from domaintune.differing import differences, is_longer
+from domaintune.settings import Config
 
 SMALLEST: dict[str, Any] = {
     "name": "test",
@@ -301,3 +303,35 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_empty_path_is_told() -> None:
     with pytest.raises(UsageError, match=r"data\.path= is empty"):
         checked(data__path="")
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new", "longer"),
+    [
+        ("trainer.max_steps", 10, 20, True),
+        ("trainer.max_steps", 20, 10, False),
+        ("trainer.max_steps", 20, -1, True),
+        ("trainer.max_steps", -1, 20, False),
+        ("trainer.max_epochs", None, 3, False),
+        ("trainer.max_epochs", 1, None, True),
+        ("trainer.max_time", "00:01:00:00", "00:02:00:00", True),
+        ("trainer.max_time", {"hours": 2}, "00:01:59:59", False),
+        ("data.batch_size", 1, 2, False),
+    ],
+)
+def test_only_a_higher_limit_is_an_extension(key, old, new, longer):
+    assert is_longer(key, old, new) == longer
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "names"),
+    [
+        ({"progress": {"line_seconds": 1}}, []),
+        ({"early_stopping": {"patience": 5}}, ["callbacks.early_stopping"]),
+        ({"early_stopping": None}, ["callbacks.early_stopping"]),
+    ],
+)
+def test_a_callback_that_may_end_a_run_is_a_setting_like_any_other(callbacks, names):
+    old = {"callbacks": {"progress": {"line_seconds": 30}, "early_stopping": {"patience": 3}}}
+    new = {"callbacks": {**old["callbacks"], **callbacks}}
+    assert [key for key, *_ in differences(old, new)] == names

@@ -22,18 +22,18 @@ def loss(model: Any) -> torch.Tensor:
 
 def test_plain_transformers_opens_it_with_the_same_loss(tmp_path: Path, tokenizer: Any) -> None:
     model = made(tokenizer)
-    export(model, tokenizer, tmp_path / "export", "card", PROBE)
+    export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     assert loss(AutoModelForCausalLM.from_pretrained(tmp_path / "export")) == loss(model)
 
 
 def test_the_tokenizer_comes_with_it(tmp_path: Path, tokenizer: Any) -> None:
-    export(made(tokenizer), tokenizer, tmp_path / "export", "card", PROBE)
+    export(made(tokenizer), tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     opened = AutoTokenizer.from_pretrained(tmp_path / "export")
     assert opened("some text")["input_ids"] == tokenizer("some text")["input_ids"]
 
 
 def test_it_holds_safetensors_generation_config_and_card(tmp_path: Path, tokenizer: Any) -> None:
-    export(made(tokenizer), tokenizer, tmp_path / "export", "the card", PROBE)
+    export(made(tokenizer), tokenizer, tmp_path / "export", "the card", {"input_ids": PROBE})
     names = {file.name for file in (tmp_path / "export").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "generation_config.json"} < names
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
@@ -43,21 +43,21 @@ def test_it_holds_safetensors_generation_config_and_card(tmp_path: Path, tokeniz
 
 def test_an_older_export_is_replaced(tmp_path: Path, tokenizer: Any) -> None:
     old, new = made(tokenizer, seed=1), made(tokenizer, seed=2)
-    export(old, tokenizer, tmp_path / "export", "old", PROBE)
+    export(old, tokenizer, tmp_path / "export", "old", {"input_ids": PROBE})
     (tmp_path / "export" / "left.txt").touch()
-    export(new, tokenizer, tmp_path / "export", "new", PROBE)
+    export(new, tokenizer, tmp_path / "export", "new", {"input_ids": PROBE})
     assert loss(AutoModelForCausalLM.from_pretrained(tmp_path / "export")) == loss(new)
     assert not (tmp_path / "export" / "left.txt").exists()
 
 
 def test_nothing_temporary_is_left(tmp_path: Path, tokenizer: Any) -> None:
-    export(made(tokenizer), tokenizer, tmp_path / "export", "card", PROBE)
+    export(made(tokenizer), tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     assert [file.name for file in tmp_path.iterdir()] == ["export"]
 
 
 def test_the_mode_is_as_it_was(tmp_path: Path, tokenizer: Any) -> None:
     model = made(tokenizer)
-    export(model, tokenizer, tmp_path / "export", "card", PROBE)
+    export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     assert model.training
 
 
@@ -70,8 +70,8 @@ def wrong(tokenizer: Any) -> GPT2LMHeadModel:
 
 
 def test_a_wrong_export_is_not_passed_off_as_right(tmp_path: Path, tokenizer: Any, wrong: GPT2LMHeadModel) -> None:
-    with pytest.raises(RuntimeError, match="opens to another model: loss"):
-        export(wrong, tokenizer, tmp_path / "export", "card", PROBE)
+    with pytest.raises(RuntimeError, match="opens to another model: its answers"):
+        export(wrong, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     assert not (tmp_path / "export").exists()
 
 
@@ -79,9 +79,9 @@ def test_a_wrong_export_leaves_the_older_one_and_nothing_else(
     tmp_path: Path, tokenizer: Any, wrong: GPT2LMHeadModel
 ) -> None:
     old = made(tokenizer)
-    export(old, tokenizer, tmp_path / "export", "card", PROBE)
+    export(old, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     with pytest.raises(RuntimeError):
-        export(wrong, tokenizer, tmp_path / "export", "card", PROBE)
+        export(wrong, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
     assert loss(AutoModelForCausalLM.from_pretrained(tmp_path / "export")) == loss(old)
     assert [file.name for file in tmp_path.iterdir()] == ["export"]
 
@@ -91,4 +91,4 @@ def test_a_loss_that_is_not_a_number_is_no_export(tmp_path: Path, tokenizer: Any
     with torch.no_grad():
         model.transformer.ln_f.weight[0] = float("nan")
     with pytest.raises(RuntimeError):
-        export(model, tokenizer, tmp_path / "export", "card", PROBE)
+        export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})

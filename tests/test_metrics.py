@@ -38,3 +38,10 @@ def test_the_flops_of_a_token_are_six_for_each_multiplied_weight_and_those_of_at
     seen = (1 + 2 + 3 + 1 + 2) / 5  # tokens that attention looks at, in windows of 3 and 2
     found = flops_per_token(model, np.array([3, 2]))
     assert found == pytest.approx(6 * (blocks + head) + 12 * 2 * 32 * seen)
+
+
+def test_a_frozen_weight_needs_no_gradient_of_its_own() -> None:
+    model, lengths = tiny.gpt2(), np.array([3])
+    whole = flops_per_token(model, lengths)
+    frozen = model.transformer.h[0].mlp.c_fc.weight.requires_grad_(False)
+    assert flops_per_token(model, lengths) == whole - 2 * frozen.numel()

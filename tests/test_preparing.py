@@ -4,14 +4,18 @@ from typing import Any
 import pytest
 import tiny
 
-from domaintune.config import Config, DataConfig, ModelConfig, PathsConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.models.locating import locate
 from domaintune.preparing import prepare
+from domaintune.settings import Config, DataConfig, ModelConfig, PathsConfig, TaskConfig
 
 
 def config(cache: Path, checkpoint: Path, **data: Any) -> Config:
     return Config(
-        model=ModelConfig(checkpoint=str(checkpoint)), data=DataConfig(**data), paths=PathsConfig(cache=str(cache))
+        model=ModelConfig(checkpoint=str(checkpoint)),
+        task=TaskConfig(name="causal_lm"),
+        data=DataConfig(**data),
+        paths=PathsConfig(cache=str(cache)),
     )
 
 

@@ -16,18 +16,20 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
+    "settings formats",
     "config writing progress",
-    "caching",
-    "data models losses optim metrics memory hardware recording exiting sweeping",
-    "preparing generation exporting reporting arguments",
-    "tasks callbacks",
-    "trainers",
+    "caching saving locking outputs differing",
+    "data models losses optim metrics memory hardware sharding recording exiting drawing",
+    "preparing generation exporting reporting arguments results",
+    "leaderboard",
+    "tasks callbacks sweeps",
+    "trainers predicting",
     "training",
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
-    "embedded finding reading documents deduplicating splitting tokenizing "
-    "packing sampling collating windows accounting datamodule"
+    "library embedded finding rows reading inputs documents deduplicating splitting labelling tokenizing encoding "
+    "packing sampling collating windows examples accounting datamodule example_datamodule"
 ).split()
 
 MODULES = {
@@ -85,7 +87,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     TopologicalSorter({name: own_imports(name) for name in MODULES}).prepare()
 
 
-HEAVY = ("torch", "lightning", "transformers", "datasets", "matplotlib")
+HEAVY = ("torch", "lightning", "transformers", "datasets", "matplotlib", "peft")
 
 
 def heavy_modules_after(program: str, folder: Path) -> list[str]:
@@ -146,6 +148,15 @@ try:
 except UsageError as error:
     assert "was not found" in str(error)
 """
+    assert heavy_modules_after(program, tmp_path) == []
+
+
+def test_a_leaderboard_needs_no_torch(tmp_path: Path) -> None:
+    run = tmp_path / "sweep" / "optim.lr=0.1"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("optim: {lr: 0.1}\ntask: {name: causal_lm, monitor: val/loss, mode: min}\n")
+    (run / "result.json").write_text('{"status": "finished", "metrics": {"after": {"val/loss": 1.0}}}')
+    program = "from pathlib import Path; from domaintune.leaderboard import write; write(Path('sweep'))"
     assert heavy_modules_after(program, tmp_path) == []
 
 

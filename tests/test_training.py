@@ -10,12 +10,12 @@ import tiny
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from domaintune.config import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.data.datamodule import TextDataModule
 from domaintune.data.splitting import read_splits
 from domaintune.models.attention import isolate_documents
 from domaintune.models.loading import load_tokenizer
 from domaintune.models.locating import locate
+from domaintune.settings import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM
 
 STEPS, LR = 20, 1e-3

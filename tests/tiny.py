@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    BertConfig,
+    BertModel,
     CohereConfig,
     CohereForCausalLM,
     Gemma2Config,
@@ -21,13 +23,15 @@ from transformers import (
     LlamaForCausalLM,
     PhiConfig,
     PhiForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
-from domaintune.config import DataConfig
 from domaintune.data.collating import IGNORED, Window
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
+from domaintune.settings import DataConfig
 
 VOCABULARY = 96
 OPENAI: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
@@ -54,6 +58,18 @@ def gpt2(vocab_size: int = VOCABULARY, n_positions: int = 64, seed: int = 0, **s
 def llama(vocab_size: int = VOCABULARY, **settings: Any) -> LlamaForCausalLM:
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **{**LLAMA, **settings}))
+
+
+def bert(vocab_size: int = VOCABULARY, **settings: Any) -> BertModel:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertModel(BertConfig(vocab_size=vocab_size, max_position_embeddings=64, **{**shape, **settings}))
+
+
+def t5(vocab_size: int = VOCABULARY) -> T5ForConditionalGeneration:
+    torch.manual_seed(0)
+    shape = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+    return T5ForConditionalGeneration(T5Config(vocab_size=vocab_size, dropout_rate=0.0, **shape))
 
 
 def gptj() -> GPTJForCausalLM:

@@ -83,9 +83,9 @@ def with_processes(given: argparse.Namespace) -> dict[str, float]:
 
 def domaintune(given: argparse.Namespace) -> dict[str, float]:
     """What a run does before its first batch."""
-    from domaintune.config import DataConfig
     from domaintune.data.datamodule import TextDataModule
     from domaintune.data.splitting import read_splits
+    from domaintune.settings import DataConfig
 
     tokenizer = _tokenizer()
     with tempfile.TemporaryDirectory() as cache:

@@ -203,7 +203,7 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
     from domaintune.losses.linear_cross_entropy import linear_cross_entropy
     from domaintune.memory import keep_freed_memory
     from domaintune.models.attention import isolate_documents
-    from domaintune.models.loading import load_causal_lm, load_tokenizer
+    from domaintune.models.loading import load_model, load_tokenizer
     from domaintune.optim.parameter_groups import parameter_groups
 
     with prepared_run(given) as (prepared, _):
@@ -211,7 +211,7 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
         data = TextDataModule(
             config.data, prepared.splits, load_tokenizer(prepared.checkpoint), config.seed, config.paths.cache
         )
-        model = load_causal_lm(prepared.checkpoint, config.model, torch.float32, config.seed).to(given.device)
+        model = load_model(prepared.checkpoint, config.model, "causal_lm", torch.float32, config.seed).to(given.device)
     keep_freed_memory()
     isolate_documents(model)
     narrow = resolve_precision("auto", given.device)[0] == "bf16-mixed"

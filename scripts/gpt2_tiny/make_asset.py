@@ -15,10 +15,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from domaintune.arguments import config_of_run
-from domaintune.config import Config
 from domaintune.data.splitting import read_splits
 from domaintune.models.locating import ASSETS, locate
 from domaintune.preparing import Prepared
+from domaintune.settings import Config
 from domaintune.training import evaluate
 
 FOLDER = ASSETS / "gpt2_tiny"
@@ -39,7 +39,7 @@ def store(export: Path) -> None:
 def measure(config: Config) -> dict[str, float]:
     """The stored checkpoint on the run's test documents."""
     config.model.init, config.model.checkpoint = "pretrained", "embedded:gpt2_tiny"
-    metrics, _ = evaluate(Prepared(config, read_splits(config.data, config.paths.cache), locate("embedded:gpt2_tiny")))
+    metrics, *_ = evaluate(Prepared(config, read_splits(config.data, config.paths.cache), locate("embedded:gpt2_tiny")))
     return metrics
 
 

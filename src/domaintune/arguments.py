@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config import Config, UsageError, check, no_such_setting, one_or_list
+from domaintune.config import UsageError, check, no_such_setting, one_or_list
 from domaintune.recording import read_config
+from domaintune.settings import Config
 
 CONF = Path(__file__).parents[2] / "conf"
 

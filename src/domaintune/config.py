@@ -1,4 +1,4 @@
-"""The typed form of a run's config, and every check that needs neither data nor weights.
+"""Every check of a config that needs neither data nor weights.
 
 This module imports nothing heavy: a wrong setting is told before torch and Lightning are loaded (seconds).
 """
@@ -8,15 +8,18 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from domaintune.formats import FORMATS, MONITORS, PADDED_ONLY, ROLES, WRITTEN
+from domaintune.settings import Config
+
 PATHS = ("path", "val_path", "test_path")  # of the data group
-ROLES = ("prompt", "completion", "messages")  # the columns of instruction data, unless data.columns renames them
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
+# What LoRA learns best with, over the rate of full training (Schulman et al., "LoRA Without Regret", 2025).
+LORA_LR_FACTOR = 10
 DEFAULT_LR = 5e-5  # what Hugging Face's Trainer takes too; suits checkpoints of 100M parameters and more
 
 
@@ -24,124 +27,23 @@ class UsageError(Exception):
     """The config or the data is wrong, and a person can mend it: one clear message, no traceback, exit status 2."""
 
 
-@dataclass
-class ModelConfig:
-    checkpoint: str = MISSING
-    init: str = "pretrained"
-    dropout: float | None = None
-    attention_dropout: float = 0.0
-    compile: bool = False
-    gradient_checkpointing: bool = False
-    measured_lr: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class TaskConfig:
-    name: str = MISSING
-    monitor: str = MISSING
-    mode: str = MISSING
-
-
-@dataclass
-class DataConfig:
-    format: str = "text"
-    path: Any = None
-    val_path: Any = None
-    test_path: Any = None
-    subset: str | None = None
-    unit: str | None = None
-    text_column: str = "text"
-    columns: dict[str, str] = field(default_factory=dict)
-    group_column: str | None = None
-    dedup: str = "exact"
-    val_fraction: float = 0.1
-    test_fraction: float = 0.05
-    split_seed: int = 0
-    block_size: int = 512
-    batching: str = "packed"
-    batch_size: int = 8
-    num_workers: int = 0
-
-
-@dataclass
-class OptimConfig:
-    lr: float | None = None
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-
-@dataclass
-class SchedulerConfig:
-    name: str = MISSING
-    warmup_steps: float = 0.0
-    min_lr_rate: float = 0.0
-
-
-@dataclass
-class TrainerConfig:
-    """Lightning's own Trainer arguments under their own names; `precision` knows `auto` as well."""
-
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    num_nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "auto"
-    max_epochs: int | None = None
-    max_steps: int = -1
-    max_time: Any = None
-    accumulate_grad_batches: int = 1
-    gradient_clip_val: float | None = None
-    val_check_interval: int | float = 1.0
-    limit_train_batches: int | float = 1.0
-    limit_val_batches: int | float = 1.0
-    log_every_n_steps: int = 10
-
-
-@dataclass
-class CheckpointConfig:
-    every_steps: int | None = None
-    every_minutes: float | None = None
-
-
-@dataclass
-class PathsConfig:
-    logs: str = "logs"
-    runs: str = "logs/runs"
-    sweeps: str = "logs/sweeps"
-    cache: str = MISSING
-
-
-@dataclass
-class Config:
-    """A whole run. `check` makes one from what Hydra composed."""
-
-    name: str = MISSING
-    fresh: bool = False
-    seed: int = 0
-    deterministic: bool = False
-    model: ModelConfig = field(default_factory=ModelConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
-    paths: PathsConfig = field(default_factory=PathsConfig)
+class RunError(Exception):
+    """A run can't go on, as where the disk is full: one clear message, no traceback, exit status 1."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "model.init": ("pretrained", "random"),
-    "task.name": ("causal_lm",),
-    "task.monitor": ("val/loss", "val/perplexity", "val/bits_per_byte"),
+    "peft.name": ("none", "lora"),
+    "task.name": tuple(FORMATS),
+    "task.class_weights": ("none", "balanced"),
     "task.mode": ("min", "max"),
     "data.unit": ("file", "paragraph", "line"),
-    "data.format": ("text", "instructions"),
+    "data.format": tuple(ROLES),
+    "data.embedded": ("domain", "topic", "entities", "summaries"),
     "data.dedup": ("exact", "near", "none"),
     "data.batching": ("packed", "padded", "concatenated"),
     "scheduler.name": ("cosine", "linear", "constant"),
+    "run.on_nonfinite": ("stop", "skip"),
     "trainer.precision": ("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }
 
@@ -151,15 +53,23 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "seed": (0, 2**32 - 1, True),
     "model.dropout": (0, 0.99, True),
     "model.attention_dropout": (0, 0.99, True),
+    "peft.rank": (1, INF, True),
+    "peft.alpha": (0, INF, False),
+    "peft.dropout": (0, 0.99, True),
     "data.val_fraction": (0, 0.9, True),
     "data.test_fraction": (0, 0.9, True),
     "data.split_seed": (0, 2**32 - 1, True),
     "data.block_size": (2, INF, True),
+    "data.target_size": (2, INF, True),
+    "task.mask_fraction": (0, 0.9, False),
+    "task.generate_examples": (0, INF, True),
     "data.batch_size": (1, INF, True),
     "data.num_workers": (0, INF, True),
     "optim.lr": (0, INF, False),
     "optim.weight_decay": (0, INF, True),
     "optim.eps": (0, INF, False),
+    "optim.layer_decay": (0, 1, False),
+    "optim.head_lr": (0, INF, False),
     "scheduler.warmup_steps": (0, INF, True),
     "scheduler.min_lr_rate": (0, 1, True),
     "trainer.num_nodes": (1, INF, True),
@@ -171,6 +81,9 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "trainer.log_every_n_steps": (1, INF, True),
     "checkpoint.every_steps": (1, INF, True),
     "checkpoint.every_minutes": (0, INF, False),
+    "run.max_skipped": (0, INF, True),
+    "sweep.n_trials": (1, INF, True),
+    "launcher.n_jobs": (1, INF, True),
 }
 
 
@@ -195,8 +108,13 @@ def check(composed: DictConfig) -> Config:
     config = OmegaConf.to_object(schema)
     assert isinstance(config, Config)
     _make_absolute(config)
-    config.optim.lr = config.optim.lr or config.model.measured_lr.get(config.model.checkpoint, DEFAULT_LR)
+    config.optim.lr = config.optim.lr or _default_lr(config)
     return config
+
+
+def _default_lr(config: Config) -> float:
+    full = config.model.measured_lr.get(config.model.checkpoint, DEFAULT_LR)
+    return full * LORA_LR_FACTOR if config.peft.name == "lora" else full
 
 
 def _make_absolute(config: Config) -> None:
@@ -227,14 +145,22 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-FREE = ("callbacks", "logger", "model.measured_lr", "data.columns", "trainer.max_time")  # their keys are not ours
+FREE = (
+    "callbacks",
+    "logger",
+    "model.measured_lr",
+    "data.columns",
+    "trainer.max_time",
+    "sweep.max_time",
+)  # their keys are not ours
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every setting of a config in plain containers; what FREE names is one setting."""
     for key, value in node.items():
         path = f"{prefix}{key}"
         if isinstance(value, dict) and path not in FREE:
-            yield from _leaves(value, f"{path}.")
+            yield from leaves(value, f"{path}.")
         else:
             yield path, value
 
@@ -242,7 +168,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
     """Writes each setting into the schema on its own, so that all problems are found: {key: problem}."""
     wrong = {}
-    for key, value in _leaves(settings):
+    for key, value in leaves(settings):
         try:
             OmegaConf.update(schema, key, value, merge=False)
         except (ConfigKeyError, ConfigAttributeError):
@@ -254,7 +180,7 @@ def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
 
 def no_such_setting(key: str, settings: Any = Config) -> str:
     """The message for an unknown key of a dataclass (by default the run's), naming the nearest known one."""
-    known = [name for name, _ in _leaves(OmegaConf.to_container(OmegaConf.structured(settings)))]
+    known = [name for name, _ in leaves(OmegaConf.to_container(OmegaConf.structured(settings)))]
     return f"there is no setting {key}{nearest(key, known)}"
 
 
@@ -284,16 +210,12 @@ def _together(schema: Any) -> Iterator[str]:
         paths = data[key] if OmegaConf.is_list(data[key]) else [data[key]]
         if not all(isinstance(path, str) or (path is None and len(paths) == 1) for path in paths):
             yield f"data.{key}={data[key]}: must be a path or a list of paths"
-    if unknown := [role for role in data.columns if role not in ROLES]:
-        yield f"data.columns.{unknown[0]}: must be one of {', '.join(ROLES)}{nearest(unknown[0], list(ROLES))}"
-    if data.format == "text" and data.columns:
-        yield "data.columns goes with data=instructions; for plain text data.text_column names the column"
-    if data.format == "instructions" and data.batching == "concatenated":
-        yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
+    yield from _data_and_task(schema)
     if schema.model.compile and data.batching == "padded":
         yield "model.compile=true compiles for rows of one length, which data.batching=padded doesn't have: pack them"
-    if data.format == "instructions" and data.path is None:
-        yield "data=instructions has no text of its own: set data.path"
+    if schema.model.compile and trainer.strategy == "fsdp":
+        yield "model.compile=true does not go with trainer=fsdp: take trainer=ddp, or leave it uncompiled"
+    yield from _partial_training(schema)
     for key in ("limit_train_batches", "limit_val_batches"):
         if isinstance(trainer[key], float) and trainer[key] > 1:
             yield f"trainer.{key}={trainer[key]:g}: a share is at most 1.0; a whole number is batches"
@@ -301,6 +223,9 @@ def _together(schema: Any) -> Iterator[str]:
         yield f"trainer.max_steps={trainer.max_steps}: must be at least 1, or -1 for no limit"
     if trainer.max_epochs is not None and (trainer.max_epochs < -1 or trainer.max_epochs == 0):
         yield f"trainer.max_epochs={trainer.max_epochs}: must be at least 1, or -1 for no limit"
+    for key, time in (("trainer", trainer.max_time), ("sweep", schema.sweep.max_time)):
+        if isinstance(time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time):
+            yield f"{key}.max_time={time}: must be days:hours:minutes:seconds, as 00:08:00:00"
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1) and trainer.max_time is None:
         yield "nothing ends this run: set one of trainer.max_epochs, trainer.max_steps, trainer.max_time"
     if data.val_fraction + data.test_fraction >= 1:
@@ -319,24 +244,42 @@ def _together(schema: Any) -> Iterator[str]:
         yield f"trainer.val_check_interval={interval:g}: a share of an epoch is at most 1.0; a whole number is batches"
 
 
-# Settings that cannot move the numbers: a run may go on with others.
-MAY_DIFFER = (
-    "name",
-    "fresh",
-    "data.num_workers",
-    "trainer.log_every_n_steps",
-    "checkpoint.",
-    "callbacks.",
-    "logger.",
-    "paths.",
-)
+def _partial_training(schema: Any) -> Iterator[str]:
+    peft = schema.peft
+    given = [key for key in ("rank", "alpha", "dropout", "targets") if peft[key] is not None]
+    if peft.name == "none" and given:
+        yield f"peft.{given[0]} goes with peft=lora"
+    if peft.name == "lora" and (missing := {"rank", "alpha", "dropout"} - {*given}):
+        yield f"peft.name=lora needs peft.{min(missing)}: write peft=lora"
+    if peft.name == "lora" and schema.model.init == "random":
+        yield "peft=lora adds to pretrained weights: model.init=random has none"
+    for key in ("model.freeze", "peft.targets"):
+        if "" in (OmegaConf.select(schema, key) or ()):
+            yield f"{key}: an empty pattern matches nothing"
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(key, old, new) of every setting that differs and can move the numbers."""
-    before, after = (dict(_leaves(OmegaConf.to_container(OmegaConf.create(config)))) for config in (old, new))
-    return [
-        (key, before.get(key), after.get(key))
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and not f"{key}.".startswith(MAY_DIFFER)
-    ]
+def _data_and_task(schema: Any) -> Iterator[str]:
+    """What of the data a task can't learn from."""
+    data, task = schema.data, schema.task
+    roles = ROLES[data.format]
+    if data.format not in FORMATS[task.name]:
+        fitting = " or ".join(name for name, formats in FORMATS.items() if data.format in formats)
+        yield f"task={task.name} does not learn from data.format={data.format}, which is of task={fitting}"
+    if task.monitor not in (monitors := MONITORS[task.name]):
+        near = nearest(task.monitor, list(monitors))
+        yield f"task.monitor={task.monitor}: must be one of {', '.join(monitors)} with task={task.name}{near}"
+    elif task.monitor in WRITTEN and task.generate_examples == 0:
+        yield f"task.monitor={task.monitor} is measured on what the model writes: raise task.generate_examples"
+    if data.columns and not roles:
+        yield "data.columns goes with rows of several columns; for plain text data.text_column names the column"
+    elif unknown := [role for role in data.columns if role not in roles]:
+        yield f"data.columns.{unknown[0]}: must be one of {', '.join(roles)}{nearest(unknown[0], list(roles))}"
+    if data.format == "instructions" and data.batching == "concatenated":
+        yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
+    if data.batching != "padded" and (why := PADDED_ONLY.get(task.name)):
+        yield f"data.batching={data.batching} is for task=causal_lm, task={task.name} takes padded: {why}"
+    if data.path is None and data.embedded is None:
+        name = {"instructions": "instructions", "labels": "sentiment"}.get(data.format, data.format)
+        yield f"data={name} has no text of its own: set data.path"
+    if task.class_weights != "none" and task.name != "sequence_classification":
+        yield f"task.class_weights={task.class_weights} goes with task=sequence_classification"

@@ -1,4 +1,5 @@
-"""How a command ends: 0 done; 2 the config or the data is wrong, told in one message; 1 a crash, with its traceback."""
+"""How a command ends: 0 done; 2 the config or the data is wrong, or 1 a run can't go on, told in one message;
+1 a crash, with its traceback; 128 and the number of the signal that stopped it."""
 
 import functools
 import logging
@@ -7,13 +8,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from domaintune.config import UsageError, no_such_setting
+from domaintune.config import RunError, UsageError, no_such_setting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +33,8 @@ def told(main: Callable[P, R]) -> Callable[P, R]:
         except UsageError as error:
             _remove_empty_folder()
             _exit_with_message(str(error))
+        except RunError as error:
+            _exit_with_message(str(error), status=1)
 
     return wrapped
 
@@ -41,14 +45,22 @@ def run_command(main: Callable[[], Any]) -> None:
     try:
         main()
     except HydraException as error:
-        _exit_with_message(_of_hydra(error))
+        _exit_with_message(told_by_hydra(error))
+    except UsageError as error:  # of a sweep, before its trials
+        _exit_with_message(str(error))
+    except RunError as error:
+        _exit_with_message(str(error), status=1)
+    except OSError as error:
+        if any(frame.filename == __file__ and frame.name == "wrapped" for frame in extract_tb(error.__traceback__)):
+            raise  # from inside of main
+        _exit_with_message(f"the folder of the run can't be made: {error}")  # by Hydra, before main
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _exit_with_message(message: str) -> NoReturn:
+def _exit_with_message(message: str, status: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _remove_empty_folder() -> None:
@@ -58,7 +70,7 @@ def _remove_empty_folder() -> None:
             Path(HydraConfig.get().runtime.output_dir).rmdir()
 
 
-def _of_hydra(error: HydraException) -> str:
+def told_by_hydra(error: HydraException) -> str:
     """Hydra's message, and for an unknown key the setting that was probably meant."""
     message = str(error).strip()
     if isinstance(error, OverrideParseException):

@@ -36,7 +36,7 @@ def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling:
     Raises:
         UsageError: `max_new_tokens` alone fills the model's context.
     """
-    ids = _fit(_encode(tokenizer, prompt), sampling.max_new_tokens, model)
+    ids = _fit(_encode(tokenizer, prompt, model), sampling.max_new_tokens, model)
     was_training = model.training
     with random_state_kept(model.device), torch.no_grad():
         torch.manual_seed(sampling.seed)
@@ -44,11 +44,38 @@ def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling:
         output = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            generation_config=_generation_config(tokenizer, sampling),
+            generation_config=_generation_config(tokenizer, sampling, model),
             streamer=streamer,
         )
         model.train(was_training)
-    return str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+    written = output[0] if model.config.is_encoder_decoder else output[0, ids.shape[1] :]
+    return str(tokenizer.decode(written, skip_special_tokens=True))
+
+
+def answer(model: PreTrainedModel, tokenizer: Any, source: torch.Tensor, max_new_tokens: int) -> str:
+    """What an encoder-decoder writes for (T,) ids of a source, the likeliest token each time."""
+    return answers(model, tokenizer, source[None], max_new_tokens)[0]
+
+
+def answers(model: PreTrainedModel, tokenizer: Any, ids: torch.Tensor, max_new_tokens: int) -> list[str]:
+    """What a model writes for (B, T) ids of prompts or sources of one length, the likeliest token each time."""
+    ids = ids.to(model.device)
+    config = _generation_config(tokenizer, Sampling(max_new_tokens, temperature=0), model)
+    was_training = model.training
+    with torch.no_grad():
+        output = model.eval().generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        model.train(was_training)
+    written = output if model.config.is_encoder_decoder else output[:, ids.shape[1] :]
+    return [str(text) for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+
+def prompt_ids(model: PreTrainedModel, tokenizer: Any, prompt: str, max_new_tokens: int) -> torch.Tensor:
+    """(1, T) ids of a prompt, whose beginning is cut off where there is no room for `max_new_tokens` after it.
+
+    Raises:
+        UsageError: `max_new_tokens` alone fills the model's context.
+    """
+    return _fit(_encode(tokenizer, prompt, model), max_new_tokens, model)
 
 
 @contextmanager
@@ -61,7 +88,9 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
         torch.mps.set_rng_state(mps)
 
 
-def _encode(tokenizer: Any, prompt: str) -> list[int]:
+def _encode(tokenizer: Any, prompt: str, model: PreTrainedModel) -> list[int]:
+    if model.config.is_encoder_decoder:
+        return list(tokenizer(prompt)["input_ids"])
     ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     # Documents follow an end-of-text token in training, so it is how one begins.
     return ids or [tokenizer.eos_token_id]
@@ -70,6 +99,8 @@ def _encode(tokenizer: Any, prompt: str) -> list[int]:
 def _fit(ids: list[int], max_new_tokens: int, model: PreTrainedModel) -> torch.Tensor:
     """(1, T) ids that leave room for the continuation."""
     limit = getattr(model.config, "max_position_embeddings", None)
+    if model.config.is_encoder_decoder:
+        ids, limit = ids[:limit], None  # what is written has positions of its own
     if limit is not None:
         if max_new_tokens >= limit:
             raise UsageError(f"max_new_tokens={max_new_tokens}: the model has {limit} positions; at most {limit - 1}")
@@ -77,9 +108,11 @@ def _fit(ids: list[int], max_new_tokens: int, model: PreTrainedModel) -> torch.T
     return torch.tensor([ids], device=model.device)
 
 
-def _generation_config(tokenizer: Any, sampling: Sampling) -> GenerationConfig:
+def _generation_config(tokenizer: Any, sampling: Sampling, model: PreTrainedModel) -> GenerationConfig:
     end = tokenizer.eos_token_id
     common = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": end, "pad_token_id": end}
+    if model.config.is_encoder_decoder:
+        common["decoder_start_token_id"] = model.config.decoder_start_token_id
     if sampling.temperature == 0:
         return GenerationConfig(do_sample=False, **common)
     return GenerationConfig(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0, **common)

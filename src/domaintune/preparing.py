@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from domaintune.config import Config, UsageError
+from domaintune.config import UsageError
+from domaintune.data.labelling import Labels, check_labels, label_warnings, read_labels
 from domaintune.data.splitting import Splits, check_sides, read_splits
+from domaintune.models.families import check_family, labels_of
 from domaintune.models.locating import Checkpoint, locate
+from domaintune.recording import say
+from domaintune.settings import Config
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,7 @@ class Prepared:
     config: Config
     splits: Splits
     checkpoint: Checkpoint
+    labels: Labels | None = None  # of tasks that learn labels
 
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of the split texts and of the weights; None for weights that are drawn at random."""
@@ -29,9 +34,24 @@ def prepare(config: Config) -> Prepared:
     """
     splits = read_splits(config.data, config.paths.cache)
     check_sides(splits, config.data)
-    checkpoint = locate(config.model.checkpoint, needs_weights=config.model.init == "pretrained")
+    needs_weights = config.model.init == "pretrained"
+    checkpoint = locate(config.model.checkpoint, needs_weights, config.paths.cache)
+    check_family(checkpoint, config.task.name)
     check_block_size(config, checkpoint)
-    return Prepared(config, splits, checkpoint)
+    labels = labels_for(config, splits, checkpoint)
+    if labels is not None:
+        check_labels(labels, config.data.format)
+        for warning in label_warnings(labels, config.data.format, config.task.class_weights == "balanced"):
+            say(f"note: {warning}")
+    return Prepared(config, splits, checkpoint, labels)
+
+
+def labels_for(config: Config, splits: Splits, checkpoint: Checkpoint) -> Labels | None:
+    """The labels of the documents, in the order of the checkpoint's own head where that has them all."""
+    if config.data.format not in ("labels", "entities"):
+        return None
+    pretrained = config.model.init == "pretrained"
+    return read_labels(splits, config.data.format, labels_of(checkpoint, config.task.name) if pretrained else None)
 
 
 def check_block_size(config: Config, checkpoint: Checkpoint) -> None:

@@ -5,21 +5,32 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config import Config, UsageError, differences
-from domaintune.writing import write_whole
+from domaintune.config import RunError, UsageError
+from domaintune.differing import differences, is_longer
+from domaintune.locking import Lock
+from domaintune.settings import Config
+from domaintune.writing import PART, checksum_file, is_whole, write_whole
 
+STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run's name where none is given
 PACKAGES = ("domaintune", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
+
+
+def started_by_launcher() -> bool:
+    """Whether torchrun or SLURM started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
 def process_rank() -> int:
@@ -36,6 +47,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.result: dict[str, Any] = {}
+        self.resume_from: Path | None = None  # the checkpoint to go on from
+        self._lock = Lock(path)
 
     @property
     def checkpoints(self) -> Path:
@@ -46,8 +59,17 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def previous(self) -> Path:
+        return self.checkpoints / "previous.ckpt"
+
+    @property
     def best(self) -> Path:
         return self.checkpoints / "best.ckpt"
+
+    @property
+    def validation(self) -> Path:
+        """What best.ckpt makes of each validation document."""
+        return self.path / "validation.npz"
 
     @property
     def export(self) -> Path:
@@ -77,30 +99,83 @@ class RunFolder:
             whether the run has finished already; `result` is then what it left.
 
         Raises:
-            UsageError: the earlier run of this name had another config, other data or other weights.
+            UsageError: another process has the folder, or the earlier run of this name had another config, other data
+                or other weights, or the folder can't be written.
+            RunError: no checkpoint of the earlier run is whole.
         """
-        if config.fresh and process_rank() == 0:
-            self._move_aside()
-        earlier = self.earlier() or {}
-        finished = earlier.get("status") == "finished"
-        if not finished and not self.last.exists():
-            earlier = {}  # nothing to go on from
-        if earlier:
-            self._refuse_another(config, hashes, earlier)
-        self.result = {key: value for key, value in earlier.items() if finished or key not in ("error", "ended")}
-        if finished:
+        try:
+            return self._claim(config, hashes, command)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise UsageError(f"{self.path} can't be written: {error}") from error
+            raise
+
+    def _claim(self, config: Config, hashes: dict[str, str | None], command: str) -> bool:
+        if STAMP.fullmatch(config.name) and started_by_launcher() and "name=" not in command:
+            raise UsageError("several processes were started, and each would take a name of its own: set name=...")
+        fresh = config.fresh and not int(os.environ.get("SLURM_RESTART_COUNT", 0))  # a job queued anew goes on
+        if process_rank() == 0:
+            self._lock.take()
+            if fresh:
+                self._move_aside()
+                self._lock.take()
+            self._clear()
+        # Where `fresh` moves a folder, another rank may still see it.
+        earlier, longer = ({}, "") if fresh else self._earlier_of(config, hashes)
+        if earlier.get("status") == "finished" and not longer:
+            self._lock.release()
+            self.result = earlier
             return True
-        if process_rank() == 0 and not earlier:
-            self.path.mkdir(parents=True, exist_ok=True)
+        self.result = {key: value for key, value in earlier.items() if key not in ("error", "ended")}
+        if earlier:
+            self.resume_from = self._newest_whole_checkpoint()
+            say(f"going on from {self.resume_from}{longer}")
+        # Before the config: a run that is to train longer is known as unfinished from here on, whatever is killed.
+        self.update(status="running", command=command, started=now(), versions=versions(), **git_state())
+        if process_rank() == 0:
             yaml = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
             comment = command.replace("\n", "\\n")
             write_whole(self.path / "config.yaml", f"# {comment}\n{yaml}")
-        self.update(status="running", command=command, started=now(), versions=versions(), **git_state())
         self.update(**{name: {"sha256": digest} for name, digest in hashes.items()})
         return False
 
-    def _refuse_another(self, config: Config, hashes: dict[str, str | None], earlier: dict[str, Any]) -> None:
+    def has_finished(self, config: Config, hashes: dict[str, str | None]) -> bool:
+        """Whether a run of this config has finished here. Raises UsageError where it was one of another config."""
+        earlier, longer = self._earlier_of(config, hashes)
+        return earlier.get("status") == "finished" and not longer
+
+    def _earlier_of(self, config: Config, hashes: dict[str, str | None]) -> tuple[dict[str, Any], str]:
+        """The result of the run to report or to go on with, empty where there is none, and what makes it longer."""
+        earlier = self.earlier() or {}
+        if earlier.get("status") != "finished" and not (self.last.exists() or self.previous.exists()):
+            return {}, ""  # nothing to go on from
+        return earlier, self._refuse_another(config, hashes, earlier)
+
+    def _newest_whole_checkpoint(self) -> Path:
+        """last.ckpt, or where that is damaged or missing the one before it."""
+        if self.best.exists() and not is_whole(self.best):
+            raise RunError(f"{_ailing(self.best)}, and the run is to end with it; fresh=true starts over")
+        damaged: list[Path] = []
+        for file in (self.last, self.previous):
+            if is_whole(file):
+                for other in damaged if process_rank() == 0 else ():
+                    other.replace(other.with_name(f"{other.name}.damaged"))  # else it would be kept as the one before
+                return file
+            say(_ailing(file))
+            damaged += [file] if file.exists() else []
+        raise RunError(f"{self.path} has no whole checkpoint to go on from; fresh=true starts over")
+
+    def _clear(self) -> None:
+        """Removes what killed processes left unfinished. No other process is at work here."""
+        for part in self.path.rglob(f"*{PART}"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+    def _refuse_another(self, config: Config, hashes: dict[str, str | None], earlier: dict[str, Any]) -> str:
+        """What lets the run train longer than before, in words."""
         changed = differences(read_config(self.path), asdict(config))
+        longer = [change for change in changed if is_longer(*change)]
+        changed = [change for change in changed if change not in longer]
         for name, digest in hashes.items():
             if (old := earlier.get(name, {}).get("sha256")) != digest:
                 changed.append((f"{name} (SHA-256)", str(old)[:12], str(digest)[:12]))
@@ -110,12 +185,15 @@ class RunFolder:
                 f"{self.path} holds a run with another config:\n{listed}\n"
                 f"Take another name, or fresh=true to move the old run aside and start over"
             )
+        return "".join(f"; trained longer: {key} {old} -> {new}" for key, old, new in longer)
 
     def _move_aside(self) -> None:
-        if self.path.exists() and any(self.path.iterdir()):
+        if any(file != self._lock.file for file in self.path.iterdir()):
             aside = self.path.with_name(f"{self.path.name}.before-{now().replace(':', '-')}")
             self.path.rename(aside)
+            (aside / self._lock.file.name).unlink()
             print(f"moved the earlier run to {aside}")
+        self._lock.release()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -123,12 +201,32 @@ class RunFolder:
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            self.update(status="interrupted", ended=now())
+            with suppress(OSError):
+                self.update(status="interrupted", ended=now())
             raise
         except BaseException as error:
-            self.update(status="failed", ended=now(), error=f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # where the disk is full, that is what is told
+                self.update(status="failed", ended=now(), error=f"{type(error).__name__}: {error}")
             raise
-        self.update(status="finished", ended=now())
+        else:
+            self.update(status="finished", ended=now())
+        finally:
+            self._lock.release()
+
+
+def _ailing(file: Path) -> str:
+    """What is wrong with a checkpoint that isn't known to be whole."""
+    if not file.exists():
+        return f"{file} is missing"
+    if not checksum_file(file).exists():
+        return f"{file} has lost its checksum ({checksum_file(file).name}), so it may be damaged"
+    return f"{file} is damaged: it differs from its checksum, or can't be read"
+
+
+def say(text: str) -> None:
+    """Prints a line, once for all processes of a run."""
+    if process_rank() == 0:
+        print(text, flush=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -11,8 +11,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from domaintune.config import Config
 from domaintune.recording import RunFolder, read_config
+from domaintune.settings import Config
+
+EMBEDDED = {
+    "domain": "embedded: the documentation of Python",
+    "topic": "embedded: docstrings of Python's library and its areas",
+    "entities": "embedded: the reference of Python and the names in it",
+    "summaries": "embedded: docstrings of Python's library and their first lines",
+}
+# How the Hub calls what a task's models are for.
+PIPELINES = {
+    "causal_lm": "text-generation",
+    "sequence_classification": "text-classification",
+    "token_classification": "token-classification",
+    "seq2seq": "text2text-generation",
+    "masked_lm": "fill-mask",
+}
+CLASSES = 12  # that a line names
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -23,7 +39,9 @@ def print_plan(config: Config, run: RunFolder, devices: int) -> None:
     source = "random weights, shape of" if weights["init"] == "random" else "weights of"
     rows = {
         "model": f"{source} {weights['checkpoint']} ({weights['found']}), "
-        + f"{weights['parameters'] / 1e6:.1f}M parameters",
+        + f"{weights['parameters'] / 1e6:.1f}M parameters"
+        + ", a new head" * weights["new_head"]
+        + _trained(config, weights),
         "data": _data(config, data),
         **{side: _side(data[side]) for side in ("train", "val", "test")},
         "length": _length(config, data["train"]["batches"], devices),
@@ -35,6 +53,14 @@ def print_plan(config: Config, run: RunFolder, devices: int) -> None:
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
     console.print(table)
+
+
+def _trained(config: Config, weights: dict[str, Any]) -> str:
+    """How many parameters are trained, where that isn't all."""
+    if weights["trained_parameters"] == weights["parameters"]:
+        return ""
+    how = "LoRA" if config.peft.name == "lora" else "the others frozen"
+    return f", {weights['trained_parameters']:,} of them trained ({how})"
 
 
 def _length(config: Config, batches: int, devices: int) -> str:
@@ -59,7 +85,7 @@ def _length(config: Config, batches: int, devices: int) -> str:
 
 def _data(config: Config, data: dict[str, Any]) -> str:
     """What was read, and everything that was left out."""
-    paths = config.data.path or "embedded: the documentation of Python"
+    paths = config.data.path or EMBEDDED[config.data.embedded or "domain"]
     said = f"{paths if isinstance(paths, str) else ', '.join(paths)}: {data['documents_read']:,} documents"
     for what in ("duplicates", "near_duplicates"):
         said += f", {what.replace('_', ' ')} left out: {data[f'{what}_left_out']:,}" * (
@@ -79,6 +105,8 @@ def _side(account: dict[str, Any]) -> str:
     """The side's tokens; all of them are predicted or named here."""
     if not account["documents"]:
         return "none"
+    if "unit" in account:
+        return _examples(account)
     return (
         f"{account['documents']:,} documents (longest {account['longest_document']:,}), {account['tokens']:,} tokens = "
         f"{account['predicted_tokens']:,} predicted + {account['context_tokens']:,} context, padding "
@@ -86,6 +114,22 @@ def _side(account: dict[str, Any]) -> str:
         + f", {account['dropped_tokens']:,} too far from an answer: left out"
         * (account["dropped_tokens"] > 0)
     )
+
+
+def _examples(account: dict[str, Any]) -> str:
+    """Of tasks that learn labels: how many of what, what was cut off, and how often each class occurs."""
+    cut = "cut into several" if account["dropped_tokens"] == 0 else f"{account['dropped_tokens']:,} tokens cut off"
+    said = (
+        f"{account['documents']:,} documents (longest {account['longest_document']:,}), {account['tokens']:,} tokens, "
+        f"{account['predicted_tokens']:,} {account['unit']} with labels, padding {account['padding']:.1%}"
+        + f", {account['cut_documents']:,} too long: {cut}"
+        * (account["cut_documents"] > 0)
+    )
+    if not account["classes"]:
+        return said
+    classes = sorted(account["classes"].items(), key=lambda item: -item[1])
+    more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
+    return f"{said}\n{', '.join(f'{name} {count:,}' for name, count in classes[:CLASSES])}{more}"
 
 
 def print_result(run: RunFolder) -> None:
@@ -111,13 +155,15 @@ def print_result(run: RunFolder) -> None:
     _say("try next", style="bold")
     opening = next(iter(after), "The ").split("\n")[0]
     prompt = [f"prompt={opening}"]
-    learnt = read_config(run.path)["data"]["format"]
-    if learnt == "instructions" and (run.export / "chat_template.jinja").exists():
+    config = read_config(run.path)
+    if config["data"]["format"] == "instructions" and (run.export / "chat_template.jinja").exists():
         prompt = ["chat=true", "prompt=YOUR_QUESTION"]
+    writes = config["task"]["name"] in ("causal_lm", "seq2seq")
+    predict = ["scripts/predict.py", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
     for arguments in (
-        ["scripts/generate.py", f"run={folder}", *prompt],
+        ["scripts/generate.py", f"run={folder}", *prompt] if writes else predict,
         ["scripts/evaluate.py", f"run={folder}"],
-        ["train.py", "data.path=YOUR_TEXT"],
+        ["train.py", *([] if config["task"]["name"] == "causal_lm" else ["data=..."]), "data.path=YOUR_TEXT"],
     ):
         _say("  " + shlex.join([_from_here(sys.executable), *arguments]))
 
@@ -144,10 +190,11 @@ def model_card(config: Config, run: RunFolder) -> str:
         f"| {name} | {result['metrics']['before'][name]:.4f} | {value:.4f} |" for name, value in after.items()
     )
     base = config.model.checkpoint
+    learnt_from = config.data.path or EMBEDDED[config.data.embedded or "domain"].removeprefix("embedded: ")
     front = f"base_model: {base}\n" if "/" in base and not os.path.exists(base) else ""
     return f"""---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {PIPELINES[config.task.name]}
 {front}tags: [domaintune]
 ---
 # {config.name}
@@ -158,7 +205,7 @@ pipeline_tag: text-generation
 |---|---|---|
 {figures}
 
-Trained on {result["tokens_trained"]:,} tokens of {config.data.path or "the documentation of Python"} in
+Trained on {result["tokens_trained"]:,} tokens of {learnt_from} in
 {result["steps"]:,} steps. SHA-256 of the split text: {result["data"]["sha256"]}; of the weights it started from:
 {result["weights"]["sha256"] or "none, they were random"}.
 """

@@ -5,19 +5,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
 import hydra
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from domaintune.callbacks.checkpointing import StepCheckpoint
+from domaintune.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from domaintune.callbacks.compilation import Compilation
-from domaintune.config import Config, UsageError
+from domaintune.callbacks.nonfinite import NonFinite
+from domaintune.callbacks.resuming import ExactResume
+from domaintune.callbacks.stopping import StepTimer, StopOnSignal
+from domaintune.config import UsageError
 from domaintune.hardware import allow_tf32, device_type, machine, resolve_precision
 from domaintune.recording import RunFolder
+from domaintune.saving import WholeCheckpointIO
+from domaintune.settings import Config
+from domaintune.sharding import FullyShardedStrategy
 
 
 def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
@@ -29,13 +36,22 @@ def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
     run.update(precision={"name": settings["precision"], "why": why, "device": device}, machine=machine(device))
     if isinstance(settings["val_check_interval"], int):
         settings["check_val_every_n_epoch"] = None  # count batches across epochs
+    if settings["strategy"] == "fsdp":
+        settings["strategy"] = FullyShardedStrategy()
     callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
+    if (max_time := settings.pop("max_time")) is not None:
+        callbacks.append(StepTimer(max_time))
     if config.model.compile:
         callbacks.append(Compilation())
+    # In this order: what is not finite is told before it is saved, and nothing draws after random states are set.
+    callbacks += [NonFinite(config.run.on_nonfinite, config.run.max_skipped), ExactResume(config.seed)]
+    signals, every = StopOnSignal(), config.checkpoint
+    last = LastCheckpoint(run.last, every.every_steps, every.every_minutes, signals)
     return make_trainer(
         **settings,
-        callbacks=[*callbacks, *checkpoints(config, run)],
-        logger=[hydra.utils.instantiate(logger) for logger in config.logger.values()],
+        callbacks=[*callbacks, signals, best_checkpoint(config, run), last],
+        logger=list(loggers(config, run)),
+        plugins=plugins(),
         deterministic=config.deterministic,
         default_root_dir=run.path,
         num_sanity_val_steps=0,  # a whole validation comes first
@@ -51,22 +67,33 @@ def make_trainer(**settings: Any) -> L.Trainer:
         raise UsageError(f"the trainer group does not fit: {error}") from error
 
 
-def checkpoints(config: Config, run: RunFolder) -> list[ModelCheckpoint]:
-    """best.ckpt: the weights of the best validation. last.ckpt: everything, to go on from."""
-    common: dict[str, Any] = {
-        "dirpath": run.checkpoints,
-        "enable_version_counter": False,  # overwrite: the names are promises
-        "save_on_train_epoch_end": False,
-    }
-    best = ModelCheckpoint(
-        filename="best", monitor=config.task.monitor, mode=config.task.mode, save_weights_only=True, **common
+def loggers(config: Config, run: RunFolder) -> Iterator[Any]:
+    """What a killed process has drawn after its last checkpoint is drawn again: TensorBoard leaves it out."""
+    step = 0
+    if run.resume_from is not None:
+        step = torch.load(run.resume_from, weights_only=True, mmap=True, map_location="cpu")["global_step"]
+    for logger in config.logger.values():
+        purge = {"purge_step": step} if logger["_target_"].endswith(".TensorBoardLogger") else {}
+        yield hydra.utils.instantiate(logger, **purge)
+
+
+def plugins() -> list[Any]:
+    """Checkpoints that are whole; under SLURM our own handler of signals alone."""
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    return [WholeCheckpointIO(), *slurm]
+
+
+def best_checkpoint(config: Config, run: RunFolder) -> ModelCheckpoint:
+    """best.ckpt: the weights of the best validation."""
+    return BestCheckpoint(
+        dirpath=run.checkpoints,
+        filename="best",
+        monitor=config.task.monitor,
+        mode=config.task.mode,
+        save_weights_only=True,
+        enable_version_counter=False,  # overwrite: the names are promises
+        save_on_train_epoch_end=False,
     )
-    every = config.checkpoint
-    steps: list[dict[str, Any]] = [{"every_n_train_steps": every.every_steps}] if every.every_steps else []
-    minutes: list[dict[str, Any]] = (
-        [{"train_time_interval": timedelta(minutes=every.every_minutes)}] if every.every_minutes else []
-    )
-    return [best, *(StepCheckpoint(filename="last", **common, **when) for when in [*steps, *minutes])]
 
 
 @contextmanager
@@ -74,8 +101,8 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
     """Ctrl-C is a KeyboardInterrupt again, of which Lightning makes sys.exit(1); its refusals are UsageErrors."""
     try:
         yield
-    except SystemExit:
-        if trainer.interrupted:
+    except SystemExit as stopped:
+        if trainer.interrupted and stopped.code == 1:
             raise KeyboardInterrupt from None
         raise
     except MisconfigurationException as error:
@@ -88,6 +115,7 @@ def quiet_libraries() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*infer the `batch_size`.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # whoever wants it, uses it
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # counts steps
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is reduced already

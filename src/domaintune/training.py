@@ -1,29 +1,43 @@
 """A prepared config -> a trained model (build, measure, fit, measure again, export, record), or its measure alone."""
 
+import hashlib
 import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from transformers import PreTrainedModel
 
 from domaintune.callbacks.compilation import Compilation, check_compiler
 from domaintune.callbacks.samples import Samples
+from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
-from domaintune.config import Config, UsageError
-from domaintune.data.datamodule import TextDataModule
+from domaintune.config import RunError, UsageError
+from domaintune.data.datamodule import TextDataModule, pad_token_id
+from domaintune.data.example_datamodule import ExampleDataModule
+from domaintune.data.tokenizing import tokenizer_sha256
 from domaintune.exporting import export
 from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.attention import check_isolation, isolate_documents
-from domaintune.models.loading import load_causal_lm, load_tokenizer
+from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer
+from domaintune.models.parts import freeze, head_parameters
 from domaintune.preparing import Prepared
-from domaintune.recording import RunFolder, read_config
+from domaintune.recording import RunFolder, process_rank, read_config
 from domaintune.reporting import model_card, print_plan, print_result
+from domaintune.results.outcomes import trial_overrides, varied_settings
+from domaintune.settings import Config
+from domaintune.sharding import is_sharded, load_whole
+from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.building import build_task
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries
+from domaintune.writing import is_whole, write_arrays
 
 
 def train(prepared: Prepared, run: RunFolder) -> float:
@@ -47,7 +61,8 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         check_compiler(trainer.strategy.root_device)
     data, task = build(prepared, trainer)
     describe(prepared, run, trainer, data, task)
-    with interruptible(trainer):
+    stop = next(callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
+    with stop.handling(), interruptible(trainer):
         _measure_and_fit(config, run, trainer, task, data)
     after = run.result["metrics"]["after"]
     run.update(seconds=time.perf_counter() - started)
@@ -58,23 +73,50 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
     return float(after[config.task.monitor])
 
 
-def _measure_and_fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> None:
+def _measure_and_fit(
+    config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask, data: TextDataModule
+) -> None:
     if "before" not in run.result.get("metrics", {}):
         run.update(metrics={"before": validate(trainer, task, data)}, samples={"before": sample_texts(trainer)})
     fit(config, run, trainer, task, data)
+    if not is_whole(run.best):
+        raise RunError(f"{run.best} was damaged while the run was training; fresh=true starts over")
     best = torch.load(run.best, weights_only=True, map_location=task.device)
     if best["global_step"] == task.validated_at_step:
         after, texts = run.result["metrics"]["last"], sample_texts(trainer)
     else:
-        task.load_state_dict(best["state_dict"])
+        load_whole(task, best["state_dict"])
         loggers, trainer.loggers = trainer.loggers, []  # the curve ends with the last weights, not with the best
         after, texts = validate(trainer, task, data), sample_texts(trainer)
         trainer.loggers = loggers
+    if isinstance(task, CausalLM):
+        record_validation(run, data, task)
     run.update(metrics={"after": after}, samples={"after": texts})
 
 
-def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
-    """The metrics of a checkpoint on the test side of the documents, and how many tokens were predicted."""
+def record_validation(run: RunFolder, data: TextDataModule, task: CausalLM) -> None:
+    """Keeps what the latest validation measured of each document, for comparing runs.
+
+    Only runs with the same `validation.sha256` were measured on the same: it is of the documents, and, where
+    `trainer.limit_val_batches` took a part, of how much of each.
+    """
+    documents = data.by_document("val", task.of_windows)
+    sides = [np.sort(documents["hash"], axis=0).tobytes()]
+    if task.of_windows[:, 1].sum() != data.datasets["val"].predicted_tokens:
+        sides.append(documents["tokens"].tobytes())
+    run.update(
+        validation={
+            "documents": len(documents["loss"]),
+            "sha256": hashlib.sha256(b"".join(sides)).hexdigest(),
+            "tokenizer": tokenizer_sha256(data.tokenizer, data.tokenizer.chat_template),
+        }
+    )
+    if process_rank() == 0:
+        write_arrays(run.validation, documents)
+
+
+def evaluate(prepared: Prepared) -> tuple[dict[str, float], int, str]:
+    """The metrics of a checkpoint on the test side of the documents, and how many labels of what were predicted."""
     quiet_libraries()
     settings = prepared.config.trainer
     precision, _ = resolve_precision(settings.precision, device_type(settings.accelerator))
@@ -89,20 +131,15 @@ def evaluate(prepared: Prepared) -> tuple[dict[str, float], int]:
     data, task = build(prepared, trainer)
     with interruptible(trainer):
         trainer.test(task, datamodule=data, verbose=False)
-    return task.evaluation, data.datasets["test"].predicted_tokens
+    tested = data.datasets["test"]
+    return task.evaluation, tested.predicted_tokens, tested.unit
 
 
-def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, CausalLM]:
+def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineTuningTask]:
     """The encoded data and the task around the loaded model."""
     config = prepared.config
-    tokenizer = load_tokenizer(prepared.checkpoint)
-    data = TextDataModule(config.data, prepared.splits, tokenizer, config.seed, config.paths.cache)
-    dtype = torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32
-    model = load_causal_lm(prepared.checkpoint, config.model, dtype, config.seed)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise UsageError(f"{prepared.checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
-    compile_for = (config.data.batch_size, config.data.block_size) if config.model.compile else None
-    task = CausalLM(model, config.optim, config.scheduler, compile_for)
+    data, model = load_data_and_model(prepared, torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32)
+    task = build_task(config, model, prepared.labels, len(prepared.splits.of("train")))
     if config.data.batching != "padded":
         keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
         isolate_documents(model)
@@ -111,7 +148,45 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, Causa
     return data, task
 
 
-def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextDataModule, task: CausalLM) -> None:
+def build_model(prepared: Prepared, dtype: torch.dtype, **head: Any) -> PreTrainedModel:
+    """The loaded model with its adapters, where it is to have some; what is not to be trained is frozen.
+
+    Args:
+        head: what of the model's config the task decides; see `load_model`.
+    """
+    config = prepared.config
+    model = load_model(prepared.checkpoint, config.model, config.task.name, dtype, config.seed, **head)
+    if config.peft.name == "lora":
+        from domaintune.models.adapters import add_adapters  # peft takes seconds to import
+
+        add_adapters(model, config.peft, config.seed, config.task.name in NEW_HEADS, prepared.checkpoint.name)
+    if config.model.freeze:
+        freeze(model, config.model.freeze)
+    if config.optim.head_lr is not None and not any(head.requires_grad for head in head_parameters(model).values()):
+        raise UsageError(f"optim.head_lr: of {prepared.checkpoint.name} no head is trained that is its own")
+    return model
+
+
+def load_data_and_model(prepared: Prepared, dtype: torch.dtype) -> tuple[TextDataModule, PreTrainedModel]:
+    """The encoded data, and the model with a head for it."""
+    config, checkpoint, splits = prepared.config, prepared.checkpoint, prepared.splits
+    tokenizer = load_tokenizer(checkpoint, config.task.name)
+    cache = config.paths.cache
+    if config.task.name == "causal_lm":
+        data = TextDataModule(config.data, splits, tokenizer, config.seed, cache)
+    else:
+        data = ExampleDataModule(config.data, config.task, splits, prepared.labels, tokenizer, config.seed, cache)
+    model = build_model(prepared, dtype, **data.head())
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise UsageError(f"{checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
+    if config.task.name != "causal_lm" and model.config.pad_token_id is None:
+        model.config.pad_token_id = pad_token_id(tokenizer)
+    return data, model
+
+
+def describe(
+    prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextDataModule, task: FineTuningTask
+) -> None:
     """Records and prints what is about to happen, with the derived numbers."""
     checkpoint = prepared.checkpoint
     run.update(
@@ -119,7 +194,9 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
             "checkpoint": checkpoint.name,
             "found": checkpoint.found,
             "init": prepared.config.model.init,
+            "new_head": getattr(task.model, "has_new_head", False),
             "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+            "trained_parameters": sum(weight.numel() for weight in task.model.parameters() if weight.requires_grad),
         },
         data=data.account(),
     )
@@ -127,7 +204,7 @@ def describe(prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextD
         print_plan(prepared.config, run, trainer.world_size)
 
 
-def validate(trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> dict[str, float]:
+def validate(trainer: L.Trainer, task: FineTuningTask, data: TextDataModule) -> dict[str, float]:
     """The validation metrics of the weights in memory."""
     trainer.validate(task, datamodule=data, verbose=False)
     return task.evaluation
@@ -138,12 +215,11 @@ def sample_texts(trainer: L.Trainer) -> dict[str, str]:
     return next((dict(cb.texts) for cb in trainer.callbacks if isinstance(cb, Samples)), {})
 
 
-def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM, data: TextDataModule) -> None:
+def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask, data: TextDataModule) -> None:
     """Trains to the end and sees to it that the last weights were validated too, and kept where they are the best."""
     started = time.perf_counter()
-    trainer.fit(task, datamodule=data, ckpt_path=run.last if run.last.exists() else None, weights_only=True)
+    trainer.fit(task, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
     seconds = time.perf_counter() - started
-    trainer.save_checkpoint(run.last)
     if task.validated_at_step != trainer.global_step:
         validate(trainer, task, data)
         keep_if_best(config, run, trainer, task)
@@ -170,19 +246,25 @@ def speed(trainer: L.Trainer) -> dict[str, Any]:
     }
 
 
-def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: CausalLM) -> None:
+def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask) -> None:
     """What ModelCheckpoint does at a validation inside `fit`, for the one after it."""
-    kept = next(callback for callback in trainer.checkpoint_callbacks if callback.filename == "best")
+    kept = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
     value, best = task.evaluation[config.task.monitor], kept.best_model_score
     if best is None or (value < best if config.task.mode == "min" else value > best):
         trainer.save_checkpoint(run.best, weights_only=True)
 
 
 def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, float]) -> None:
-    """One row of TensorBoard's HPARAMS tab: every setting, with the metrics of best.ckpt."""
+    """One row of TensorBoard's HPARAMS tab, with the metrics of best.ckpt.
+
+    Of a run of its own every setting; of a sweep's trial what varies, else a hundred columns would hide it.
+    """
     settings = {
         key: value for key, value in read_config(run.path).items() if key not in ("callbacks", "logger", "paths")
     }
+    overrides = trial_overrides(run.path)
+    if overrides is not None:
+        settings = varied_settings(settings, overrides)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             final = {name.replace("val/", "best/"): value for name, value in metrics.items()}
@@ -190,6 +272,11 @@ def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, f
             logger.finalize("success")
 
 
-def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: CausalLM) -> None:
-    probe = data.datasets["val"].window(0)["input_ids"][None]
-    export(task.model, data.tokenizer, run.export, model_card(prepared.config, run), probe)
+def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: FineTuningTask) -> None:
+    model = task.model
+    if is_sharded(task):
+        _, model = load_data_and_model(prepared, torch.float32)
+        weights = torch.load(run.best, weights_only=True, mmap=True, map_location="cpu")["state_dict"]
+        trained = {name.removeprefix("model."): weight for name, weight in weights.items()}
+        model.load_state_dict(trained, strict=task.strict_loading)
+    export(model, data.tokenizer, run.export, model_card(prepared.config, run), data.probe(), prepared.config.task.name)

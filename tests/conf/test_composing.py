@@ -5,11 +5,15 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from domaintune.config import DEFAULT_LR, Config, UsageError, check
+from domaintune.config import DEFAULT_LR, UsageError, check
+from domaintune.settings import Config
+from domaintune.sweeps.launching import TrialLauncher
 
 Compose = Callable[..., DictConfig]
 
@@ -22,9 +26,19 @@ LEAVES = sorted(
 )
 
 
+DATA_OF = {  # of a task
+    "causal_lm": "domain",
+    "sequence_classification": "topic",
+    "token_classification": "entities",
+    "seq2seq": "summaries",
+    "masked_lm": "masked",
+}
+
+
 def choice(group: str, leaf: str) -> str:
     """What one types to get this leaf."""
-    return f"{group}={leaf}" if group in DEFAULTS else f"+{group}={leaf}"
+    chosen = group in DEFAULTS or group.startswith("hydra/")
+    return f"{group}={leaf}" if chosen else f"+{group}={leaf}"
 
 
 def leaves(group: str) -> list[str]:
@@ -33,8 +47,9 @@ def leaves(group: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "leaf"), LEAVES)
 def test_every_leaf_composes_and_passes_the_checks(compose: Compose, group: str, leaf: str) -> None:
-    path = ["data.path=rows.jsonl"] if leaf == "instructions" else []
-    assert isinstance(check(compose(choice(group, leaf), *path)), Config)
+    path = ["data.path=rows.jsonl"] if leaf in ("instructions", "sentiment") else []
+    data = [f"data={DATA_OF[leaf]}"] if group == "task" else []
+    assert isinstance(check(compose(choice(group, leaf), *data, *path)), Config)
 
 
 def test_the_defaults_name_every_setting_of_the_schema_but_the_tables_that_may_be_empty(compose: Compose) -> None:
@@ -94,7 +109,23 @@ def test_an_unknown_key_below_a_new_one_is_told(compose: Compose) -> None:
 
 
 def test_data_implies_the_task(compose: Compose) -> None:
-    assert check(compose("data=domain")).task.name == "causal_lm"
+    for task, data in DATA_OF.items():
+        assert check(compose(f"data={data}")).task.name == task
+    assert check(compose("data=sentiment", "data.path=a.csv")).task.name == "sequence_classification"
+
+
+def test_sentiment_without_a_path_says_that_it_has_no_text(compose: Compose) -> None:
+    with pytest.raises(UsageError, match=r"data=sentiment has no text of its own: set data\.path"):
+        check(compose("data=sentiment"))
+
+
+def test_a_task_and_data_that_do_not_fit_are_told(compose: Compose) -> None:
+    with pytest.raises(UsageError, match=r"task=seq2seq does not learn from data\.format=labels"):
+        check(compose("data=topic", "task=seq2seq"))
+    with pytest.raises(UsageError, match=r"data\.batching=packed .* an encoder would see across documents"):
+        check(compose("data=masked", "data.batching=packed"))
+    with pytest.raises(UsageError, match=r"task\.monitor=val/f1: must be one of val/loss, .* with task=causal_lm"):
+        check(compose("task.monitor=val/f1"))
 
 
 def test_every_leaf_opens_with_a_comment() -> None:
@@ -105,3 +136,17 @@ def test_every_leaf_opens_with_a_comment() -> None:
 def test_paths_are_formed_in_paths_and_hydra_only() -> None:
     forming = {file.parent.name for file in CONF.rglob("*.yaml") if "${paths." in file.read_text()}
     assert forming <= {"paths", "hydra"}
+
+
+@pytest.mark.parametrize("leaf", leaves("sweep"))
+def test_every_sweep_has_a_sweeper_that_can_be_made(leaf: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", overrides=[f"sweep={leaf}", "name=x"], return_hydra_config=True)
+    assert isinstance(Plugins.instance()._instantiate(config.hydra.sweeper), Sweeper)
+
+
+@pytest.mark.parametrize("leaf", leaves("launcher"))
+def test_every_launcher_can_be_made(leaf: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", overrides=[f"launcher={leaf}", "name=x"], return_hydra_config=True)
+    assert isinstance(Plugins.instance()._instantiate(config.hydra.launcher), TrialLauncher)

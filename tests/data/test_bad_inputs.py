@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data.splitting import Splits, check_sides, read_splits
+from domaintune.settings import DataConfig
 
 NOBODY = 65534
 LIMIT_SECONDS = 5
@@ -160,7 +161,7 @@ WITHOUT = r" read from rows with columns, which a text file does not have"
 LINK = r"a link that leads nowhere, or to what may not be read"
 ABSENT = r"no such file or folder \(from .*\)"
 LOCKED = r"can't be read \(Permission denied\)"
-USABLE = r"usable are \.txt, \.md, \.jsonl, .* with \.gz after it"
+USABLE = r"usable are \.txt, \.md, \.conll, \.jsonl, .* with \.gz after it"
 QUOTES = r"; a field that begins with a quote must end with one, and a quote inside it is written twice"
 RAGGED = r"; a text that holds the separator or a line end must stand in quotes"
 CHAT = r"field 'messages' must be a list of objects with role and content"

@@ -13,10 +13,10 @@ import pytest
 import tiny
 from tokenizers import Tokenizer
 
-from domaintune.config import DataConfig
 from domaintune.data import deduplicating, documents, tokenizing
 from domaintune.data.splitting import read_splits
 from domaintune.data.tokenizing import PLAIN_TEMPLATE, tokenize
+from domaintune.settings import DataConfig
 
 KINDS = {"D": "documents", "T": "tokens", "N": "near_duplicates"}
 DRAW = random.Random(0)

@@ -1,5 +1,8 @@
 import copy
 import json
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +13,14 @@ import pytest
 import tiny
 import torch
 
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data import datamodule as module
 from domaintune.data import tokenizing
 from domaintune.data.accounting import account_of
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import TEST, Splits, read_splits
+from domaintune.settings import DataConfig
 
 TEXTS = [f"Document {number}: " + "naïve café 😀 " * (number % 7) for number in range(120)]
 
@@ -75,10 +79,15 @@ def test_predicted_tokens_are_the_labels_of_an_epoch(datamodule: Made, batching:
 @BOTH
 def test_training_goes_on_where_a_checkpoint_left_it(datamodule: Made, batching: str) -> None:
     whole, resumed = datamodule(batching=batching), datamodule(batching=batching)
-    resumed.load_state_dict({"epoch": 2, "skip": 5})
+    resumed.load_state_dict({"epoch": 2, "skip": 5, "world_size": 1})
     loader = whole.train_dataloader()
     loader.batch_sampler.sampler.set_epoch(2)
     assert rows(resumed.train_dataloader()) == rows(loader)[5:]
+
+
+def test_with_other_processes_than_before_it_is_refused(datamodule: Made) -> None:
+    with pytest.raises(UsageError, match="had 2 processes and now has 1"):
+        datamodule().load_state_dict({"epoch": 0, "skip": 5, "world_size": 2})
 
 
 def test_the_seed_orders_training_and_leaves_validation_alone(datamodule: Made) -> None:
@@ -269,3 +278,15 @@ def test_an_answer_after_a_long_prompt_keeps_as_much_of_it_as_fits(
 def test_a_template_is_given_where_chats_follow_pairs(instructed: Callable[..., TextDataModule]) -> None:
     chat = {"messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]}
     assert instructed(*ROWS, chat).tokenizer.chat_template == tokenizing.PLAIN_TEMPLATE
+
+
+def test_workers_leave_signals_to_the_process_that_needs_them(datamodule: Made) -> None:
+    """A terminal and a scheduler send them to all processes of a group."""
+    data = datamodule(num_workers=2)
+    batches = iter(data.train_dataloader())
+    seen = [next(batches)]
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            os.kill(int(worker.pid or 0), number)
+    seen += list(batches)
+    assert len(seen) == len(data.train_dataloader()) > 8

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tiny
 
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data import documents as documents_module
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source, find_sources
 from domaintune.data.reading import Fields, Row
 from domaintune.data.splitting import read_splits
+from domaintune.settings import DataConfig
 
 TEXTS = [
     "one",

@@ -9,9 +9,10 @@ import datasets
 import pytest
 from datasets.arrow_writer import ArrowWriter
 
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data.finding import Source, find_files, find_sources, is_one_text, looks_like_hub_id
 from domaintune.data.reading import Fields, read
+from domaintune.settings import DataConfig
 
 
 def write(file: Path, content: str = "x") -> Path:

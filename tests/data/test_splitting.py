@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data.splitting import SIDES, Splits, check_sides, copied, positions, read_splits, sides
+from domaintune.settings import DataConfig
 
 MANY = [f"document number {number}" for number in range(2000)]
 

@@ -11,12 +11,13 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data import tokenizing
 from domaintune.data.documents import read_documents
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
 from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
+from domaintune.settings import DataConfig
 
 ALPHABETS = {
     "ascii": [*map(chr, range(32, 127)), "\n", "\t", "  ", "\n\n", " the", " and"],

@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -20,13 +23,16 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Runs `python FILE ARGUMENTS` in an empty folder, so that logs/ lands there; `cwd=` picks another."""
+    """Runs `python FILE ARGUMENTS` in an empty folder, so that logs/ lands there; `cwd=` picks another.
+
+    A file is of this repository; an option of Python's stays as it is.
+    """
     home = tmp_path_factory.mktemp("home")
 
     def run(file: str, *arguments: str, cwd: Path = home, **environment: str) -> subprocess.CompletedProcess[str]:
         settings = {"DOMAINTUNE_CACHE": str(home / "cache"), "HF_HOME": str(home / "hf"), **environment}
         return subprocess.run(
-            [sys.executable, str(ROOT / file), *arguments],
+            [sys.executable, file if file.startswith("-") else str(ROOT / file), *arguments],
             cwd=cwd,
             env={**os.environ, **settings},
             capture_output=True,
@@ -82,3 +88,82 @@ def finished(command: Command, small: list[str]) -> tuple[Path, subprocess.Compl
     done = command("train.py", "name=finished", *small)
     assert done.returncode == 0, done.stderr
     return command.home / "logs" / "runs" / "finished", done  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def quick(small_model: Path, corpus: Path) -> list[str]:
+    """The arguments of a run of a second: twelve steps without samples."""
+    return [
+        f"model.checkpoint={small_model}",
+        f"data.path={corpus}",
+        "data.block_size=64",
+        "optim.lr=1e-2",
+        "trainer=cpu",
+        "trainer.max_steps=12",
+        "trainer.max_epochs=-1",
+        "trainer.val_check_interval=6",
+        "trainer.log_every_n_steps=1",
+        "checkpoint.every_steps=4",
+        "deterministic=true",
+        "~callbacks.samples",
+    ]
+
+
+@pytest.fixture(scope="session")
+def start(command):
+    """Starts train.py and leaves it running."""
+
+    def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        settings = {"DOMAINTUNE_CACHE": str(command.home / "cache"), **environment}
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=command.home,
+            env={**os.environ, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return started
+
+
+@pytest.fixture
+def slowly(tmp_path: Path) -> SimpleNamespace:
+    """What lets a run take a second a step from step 5 on, so that a signal comes in the middle of training."""
+    (tmp_path / "slowly.py").write_text(
+        "import os, time, lightning\n"
+        "class Slowly(lightning.Callback):\n"
+        "    def on_train_batch_end(self, trainer, *_):\n"
+        "        time.sleep(1 if 'SLOWLY' in os.environ and trainer.global_step > 5 else 0)\n"
+    )
+    return SimpleNamespace(
+        arguments=["+callbacks.slowly={_target_: slowly.Slowly}"],
+        path={"PYTHONPATH": str(tmp_path)},
+        environment={"PYTHONPATH": str(tmp_path), "SLOWLY": "1"},
+    )
+
+
+def folder_of(command: Any, name: str) -> Path:
+    return command.home / "logs" / "runs" / name
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights_of(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    assert result_of(one)["metrics"] == result_of(other)["metrics"]
+    first, second = weights_of(one), weights_of(other)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

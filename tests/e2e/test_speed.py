@@ -67,12 +67,14 @@ def test_padded_rows_are_not_compiled_for(command, small_model, corpus):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batching", ["packed", "concatenated"])
-def test_compiled_the_loss_goes_the_same_way_and_the_cost_is_told(command, small_model, corpus, batching):
+@pytest.mark.parametrize(
+    "setting", ["data.batching=packed", "data.batching=concatenated", "model.gradient_checkpointing=true"]
+)
+def test_compiled_the_loss_goes_the_same_way_and_the_cost_is_told(command, small_model, corpus, setting):
     curves = {}
     for compiled in ("false", "true"):
-        name = f"{batching}_{compiled}"
-        more = ("trainer.precision=32", f"data.batching={batching}", f"model.compile={compiled}", f"name={name}")
+        name = f"{setting.replace('=', '_')}_{compiled}"
+        more = ("trainer.precision=32", setting, f"model.compile={compiled}", f"name={name}")
         done = command("train.py", *small(small_model, corpus, *more, "model.dropout=0.1"))
         assert done.returncode == 0, done.stderr
         result = json.loads((command.home / "logs" / "runs" / name / "result.json").read_text())

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -28,8 +29,10 @@ def test_the_folder_holds_what_the_contract_says(finished):
         "checkpoints",
         "tensorboard",
         "export",
+        "validation.npz",
     }
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    checkpoints = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert checkpoints == {"best.ckpt", "best.ckpt.sha256", "last.ckpt", "last.ckpt.sha256"}
     assert (folder / "config.yaml").read_text().startswith("# python ")
 
 
@@ -49,6 +52,17 @@ def test_the_result_is_complete_and_training_helped(finished):
     )
     assert {"python", "torch", "lightning", "transformers"} <= set(result["versions"])
     assert set(result["git"]) == {"commit", "dirty"}
+
+
+def test_losses_by_validation_document_add_up_to_the_metrics_of_the_best_checkpoint(finished):
+    result = result_of(finished[0])
+    with np.load(finished[0] / "validation.npz", allow_pickle=False) as kept:
+        loss, tokens, text_bytes = (kept[name].sum() for name in ("loss", "tokens", "bytes"))
+        assert len(kept["hash"]) == result["validation"]["documents"] == result["data"]["val"]["documents"]
+    after = result["metrics"]["after"]
+    assert loss / tokens == pytest.approx(after["val/loss"], abs=1e-9)
+    assert loss / np.log(2) / text_bytes == pytest.approx(after["val/bits_per_byte"], abs=1e-9)
+    assert len(result["validation"]["sha256"]) == len(result["validation"]["tokenizer"]) == 64
 
 
 def test_it_prints_before_and_after_a_sample_the_place_and_three_commands(finished):

@@ -227,3 +227,15 @@ def test_a_library_that_is_not_installed_is_done_without(monkeypatch: pytest.Mon
     module.liger_kernel.cache_clear()
     assert module.liger_kernel() is None
     module.liger_kernel.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_losses_of_each_row_add_up_to_the_loss(dtype: torch.dtype) -> None:
+    hidden, weight, labels = made(37, 16, 50, dtype)
+    labels[::5] = IGNORED
+    of_each = module.linear_cross_entropy_of_each(hidden, weight, labels)
+    wanted = nn.functional.cross_entropy(hidden @ weight.T, labels, ignore_index=IGNORED, reduction="none")
+    assert torch.allclose(of_each, wanted.to(of_each), atol=1e-5)
+    assert (of_each[::5] == 0).all()
+    assert not of_each.requires_grad
+    assert of_each.sum() == pytest.approx(float(linear_cross_entropy(hidden, weight, labels)), rel=1e-6)

@@ -3,8 +3,10 @@ from collections.abc import Callable
 import pytest
 import tiny
 from torch import nn
+from transformers import BertForSequenceClassification
 
-from domaintune.optim.parameter_groups import parameter_groups
+from domaintune.models.parts import head_parameters
+from domaintune.optim.parameter_groups import learning_rates, parameter_groups
 
 MODELS = {"gpt2": tiny.gpt2, "llama": tiny.llama, "llama_tied": lambda: tiny.llama(tie_word_embeddings=True)}
 
@@ -57,3 +59,48 @@ def test_an_output_layer_tied_to_the_embedding_does_not_decay() -> None:
     assert decaying == {
         name for name, parameter in model.named_parameters() if "layers" in name and parameter.ndim == 2
     }
+
+
+def rates(model: nn.Module, layer_decay: float = 1.0, head_lr: float | None = None) -> dict[str, float]:
+    return learning_rates(model, 1.0, layer_decay, head_lr, head_parameters(model))
+
+
+def test_unless_asked_for_there_is_one_rate() -> None:
+    assert set(rates(tiny.gpt2()).values()) == {1.0}
+
+
+def test_of_gpt2_each_layer_has_half_of_the_rate_above_it() -> None:
+    found = rates(tiny.gpt2(), layer_decay=0.5)
+    assert {found[name] for name in found if ".h.1." in name} == {0.5}
+    assert {found[name] for name in found if ".h.0." in name} == {0.25}
+    assert found["transformer.ln_f.weight"] == 1.0
+    assert found["transformer.wte.weight"] == found["transformer.wpe.weight"] == 0.125
+
+
+def test_of_bert_the_embeddings_norm_is_the_embeddings_and_the_head_has_a_rate_of_its_own() -> None:
+    found = rates(BertForSequenceClassification(tiny.bert().config), layer_decay=0.5, head_lr=3.0)
+    assert {found[name] for name in found if name.startswith("bert.embeddings.")} == {0.5**2}
+    assert {found[name] for name in found if ".layer.1." in name} == {1.0}
+    assert {name for name in found if found[name] == 3.0} == {
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+def test_of_t5_the_decoder_stands_above_the_encoder() -> None:
+    found = rates(tiny.t5(), layer_decay=0.5)
+    of = {
+        stack: {found[name] for name in found if name.startswith(stack)}
+        for stack in ("encoder.block.0", "decoder.block.1")
+    }
+    assert of == {"encoder.block.0": {0.5**4}, "decoder.block.1": {0.5}}
+    assert found["shared.weight"] == 0.5**5
+
+
+def test_groups_are_apart_for_each_rate_the_highest_first() -> None:
+    model = tiny.gpt2()
+    groups = parameter_groups(model, 0.1, rates(model, layer_decay=0.5))
+    assert [group["lr"] for group in groups] == [1.0, 0.5, 0.5, 0.25, 0.25, 0.125]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in model.parameters())

@@ -7,6 +7,7 @@ import numpy as np
 
 from domaintune.data.tokenizing import CONTEXT
 from domaintune.generation import Sampling, continue_text
+from domaintune.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
 
@@ -29,7 +30,9 @@ class Samples(L.Callback):
         self.texts: dict[str, str] = {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        task: Any = pl_module
+        # Of split weights one process can't make use alone.
+        if not task.continues or not trainer.is_global_zero or is_sharded(pl_module):
             return
         data: Any = trainer.datamodule
         if self.prompts is None:
@@ -39,7 +42,8 @@ class Samples(L.Callback):
         text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
-                logger.experiment.add_text("samples", text, trainer.global_step)
+                # Below the step of the checkpoint that follows: a run that goes on from there draws anew what isn't.
+                logger.experiment.add_text("samples", text, max(0, trainer.global_step - 1))
 
 
 def _preformatted(prompt: str, continuation: str) -> str:
@@ -50,6 +54,9 @@ def _preformatted(prompt: str, continuation: str) -> str:
 def openings(data: Any, number: int) -> list[str]:
     """How validation documents begin, as text: of `number` documents spread over the whole set."""
     val = data.datasets["val"]
+    if data.config.format == "pairs":
+        chosen = sorted({len(val) * (2 * place + 1) // (2 * number) for place in range(number)})
+        return [str(data.tokenizer.decode(val.input_ids(place), skip_special_tokens=True)) for place in chosen]
     chosen = sorted({len(val.documents) * (2 * place + 1) // (2 * number) for place in range(number)})
     return [opening(data.tokenizer, data.tokens, int(val.firsts[place]), int(val.ends[place])) for place in chosen]
 

@@ -38,7 +38,7 @@ class Throughput(L.Callback):
         self.peak = peak(pl_module.device.type, str(trainer.precision))
         windows = data.datasets["train"]
         # What is read without being predicted, as a prompt, needs arithmetic too.
-        processed = windows.lengths.sum() / windows.labels.sum()
+        processed = windows.lengths.sum() / windows.trained_tokens
         self.flops_per_token = float(flops_per_token(pl_module.model, windows.lengths) * processed)
         self._start(trainer, pl_module)
 
@@ -86,11 +86,13 @@ class Throughput(L.Callback):
         self.total_tokens += tokens
         if not (log and tokens):
             return
-        task.log("train/tokens_per_second", tokens / seconds)
-        task.log("train/data_wait", (waited(trainer) - self._waited) / seconds)
-        task.log("train/peak_memory_gb", peak_memory_gb(task.device))
-        if (mfu := self.mfu(tokens / seconds, trainer.world_size)) is not None:
-            task.log("train/mfu", mfu)
+        figures = {
+            "train/tokens_per_second": tokens / seconds,
+            "train/data_wait": (waited(trainer) - self._waited) / seconds,
+            "train/peak_memory_gb": peak_memory_gb(task.device),
+            "train/mfu": self.mfu(tokens / seconds, trainer.world_size),
+        }
+        task.log_step({name: figure for name, figure in figures.items() if figure is not None}, trainer.global_step - 1)
 
 
 def waited(trainer: L.Trainer) -> float:

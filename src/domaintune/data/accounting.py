@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from domaintune.data.examples import ExampleDataset
 from domaintune.data.sampling import Batches
 from domaintune.data.windows import WindowDataset
 
@@ -69,6 +70,54 @@ def account_of(dataset: WindowDataset, batches: Batches, width: int | None) -> A
         padding=1 - share,
         packing_efficiency=share,
         labelled=predicted / tokens if tokens else 1.0,
+    )
+
+
+@dataclass(frozen=True)
+class ExampleAccount:
+    """One side's documents and tokens, of tasks that learn labels, targets or masked tokens.
+
+    Attributes:
+        tokens: of all documents, without the special ones around them.
+        unit, predicted_tokens: what is labelled, and how many of it an epoch has.
+        cut_documents, dropped_tokens: documents longer than a block, and their tokens that are in no window.
+        windows, batches: of an epoch.
+        padding: share of the places in an epoch's batches that hold no token.
+        classes: how many documents have each label, or words each tag.
+    """
+
+    documents: int
+    tokens: int
+    unit: str
+    predicted_tokens: int
+    cut_documents: int
+    dropped_tokens: int
+    longest_document: int
+    windows: int
+    batches: int
+    padding: float
+    classes: dict[str, int]
+
+
+def account_of_examples(dataset: ExampleDataset, batches: Batches, classes: dict[str, int]) -> ExampleAccount:
+    """The account of an epoch of these batches. Raises RuntimeError where one is lost, or would be seen twice."""
+    lengths = dataset.lengths
+    if not np.array_equal(np.sort(batches.windows), np.arange(len(lengths))):
+        raise RuntimeError("an epoch does not hold every example exactly once")
+    documents = dataset.ends - dataset.firsts
+    places = _places(lengths, batches, None)
+    return ExampleAccount(
+        documents=len(documents),
+        tokens=int(documents.sum()),
+        unit=dataset.unit,
+        predicted_tokens=dataset.predicted_tokens,
+        cut_documents=dataset.cut_documents,
+        dropped_tokens=dataset.dropped_tokens,
+        longest_document=int(documents.max(initial=0)),
+        windows=len(dataset),
+        batches=len(batches),
+        padding=1 - int(lengths.sum()) / places if places else 0.0,
+        classes=classes,
     )
 
 

@@ -7,6 +7,7 @@
 Everything up to the splits needs no tokenizer: what is wrong with the data is told before any weights load.
 """
 
+import signal
 import time
 from dataclasses import asdict
 from functools import partial
@@ -14,17 +15,19 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from domaintune.config import DataConfig, UsageError
-from domaintune.data.accounting import Account, account_of
+from domaintune.config import UsageError
+from domaintune.data.accounting import account_of
 from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
 from domaintune.data.documents import SIDES
 from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padded_batches
 from domaintune.data.splitting import Splits
-from domaintune.data.tokenizing import PLAIN_TEMPLATE, holds_chats, tokenize
+from domaintune.data.tokenizing import PLAIN_TEMPLATE, Tokens, holds_chats, tokenize
 from domaintune.data.windows import StreamDataset, WindowDataset
+from domaintune.settings import DataConfig
 
 PROBED_WINDOWS = 4
 
@@ -55,25 +58,33 @@ class TextDataModule(L.LightningDataModule):
         seed: of the order of the training batches.
         cache: the folder of the token cache.
 
+    Attributes:
+        sampler: what makes batches of windows.
+
     Raises:
         UsageError: no token of the training or validation side has a label.
     """
+
+    sampler: type[EpochSampler] = EpochSampler
 
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
         super().__init__()
         self.config, self.splits, self.tokenizer, self.seed = config, splits, tokenizer, seed
         if config.format == "instructions" and tokenizer.chat_template is None and holds_chats(splits.documents):
             tokenizer.chat_template = PLAIN_TEMPLATE
-        self.tokens = tokenize(splits.documents, tokenizer, config.format, cache)
+        self.tokens = self._encode(cache)
         self.datasets = {side: self._dataset(side) for side in SIDES}
         self._made: dict[str, tuple[int, Batches]] = {}
         self.resume_at = {"epoch": 0, "skip": 0}
+
+    def _encode(self, cache: str) -> Tokens:
+        return tokenize(self.splits.documents, self.tokenizer, self.config.format, cache)
 
     def _batching(self, side: str) -> str:
         """Concatenated is a way to train; what is validated on is always measured document by document."""
         return "packed" if self.config.batching == "concatenated" and side != "train" else self.config.batching
 
-    def _dataset(self, side: str) -> WindowDataset:
+    def _dataset(self, side: str) -> Any:
         dataset = StreamDataset if self._batching(side) == "concatenated" else WindowDataset
         windows = dataset(self.tokens, self.splits.of(side), self.config.block_size)
         if side != "test" and len(windows.documents) and not len(windows):
@@ -81,9 +92,16 @@ class TextDataModule(L.LightningDataModule):
             raise UsageError(f"no token of the {side} side has a label: nothing can be learnt from {places}")
         return windows
 
-    def accounts(self) -> dict[str, Account]:
+    def accounts(self) -> dict[str, Any]:
         """What becomes of every token of each side."""
-        return {side: account_of(self.datasets[side], self._batches(side, 0), self._width(side)) for side in SIDES}
+        return {side: self._account(side) for side in SIDES}
+
+    def _account(self, side: str) -> Any:
+        return account_of(self.datasets[side], self._batches(side, 0), self._width(side))
+
+    def probe(self) -> dict[str, torch.Tensor]:
+        """What a model's forward takes of one validation document, to compare models by."""
+        return {"input_ids": self.datasets["val"].window(0)["input_ids"][None]}
 
     def account(self) -> dict[str, Any]:
         """What was read, what was left out and why, and what becomes of every token: for result.json."""
@@ -118,18 +136,26 @@ class TextDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, side: str) -> TimedLoader:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world_size = self._place_among_processes()
         return TimedLoader(
             self.datasets[side],
             # Where limit_val_batches takes a part, it is the same part in every epoch and for every seed.
-            batch_sampler=EpochSampler(
+            batch_sampler=self.sampler(
                 partial(self._batches, side), reshuffle=side == "train", rank=rank, world_size=world_size
             ),
-            collate_fn=partial(collate, block_size=self._width(side), pad_token_id=pad_token_id(self.tokenizer)),
+            collate_fn=self._collation(side),
             num_workers=self.config.num_workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(self.seed),  # else each epoch draws from the global random state
         )
+
+    def _place_among_processes(self) -> tuple[int, int]:
+        """This process's rank, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _collation(self, side: str) -> Any:
+        return partial(collate, block_size=self._width(side), pad_token_id=pad_token_id(self.tokenizer))
 
     def _batches(self, side: str, epoch: int) -> Batches:
         """An epoch's batches, made once: they are counted before they are used."""
@@ -150,8 +176,45 @@ class TextDataModule(L.LightningDataModule):
         for number in range(len(batches)):
             if len(batches[number]) == self.config.batch_size:
                 rows = [self.datasets["train"][row] for row in batches[number]]
-                return collate(rows, self._width("train"), pad_token_id(self.tokenizer))
+                batch: Batch = self._collation("train")(rows)
+                return batch
         return None
+
+    def windows_in(self, side: str, number: int) -> npt.NDArray[np.int64]:
+        """The windows of this rank's batch of an evaluation, in the order in which they stand in it."""
+        rank, world_size = self._place_among_processes()
+        batches, place = self._batches(side, 0), number * world_size + rank
+        rows = batches[place] if place < len(batches) else []
+        return np.array([window for row in rows for window in row], dtype=np.int64)
+
+    def by_document(self, side: str, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
+        """What was measured, summed over the windows of each document.
+
+        Args:
+            sums: (W, 2) of each window the sum of its losses, and of how many tokens; none where it wasn't measured.
+
+        Returns:
+            `hash` (D, 2) of the documents' texts in the order of reading, `loss`, `tokens` and `bytes` (D,) of what
+            was predicted of them. Documents of which nothing was are left out.
+        """
+        dataset = self.datasets[side]
+        place = np.searchsorted(dataset.firsts, dataset.windows[:, 0], side="right") - 1
+        columns = [sums[:, 0], sums[:, 1], dataset.text_bytes * (sums[:, 1] > 0)]
+        loss, tokens, text_bytes = (np.bincount(place, column, len(dataset.documents)) for column in columns)
+        measured = np.flatnonzero(tokens)
+        return {
+            "hash": self.splits.documents.hashes[dataset.documents[measured]],
+            "loss": loss[measured],
+            "tokens": tokens[measured].astype(np.int64),
+            "bytes": text_bytes[measured].astype(np.int64),
+        }
+
+    def documents_of(self, side: str, epoch: int, number: int) -> list[str]:
+        """Where the documents of a batch stand, as `file:line`; of all ranks' batches the one with this number."""
+        batches, dataset = self._batches(side, epoch), self.datasets[side]
+        windows = [window for row in batches[number] for window in row] if number < len(batches) else []
+        found = sorted({document for window in windows for document in dataset.documents_of(window)})
+        return [self.splits.documents.place(document) for document in found]
 
     def packed_example(self) -> Batch | None:
         """A row of real windows to probe a model with; None where no row can hold two."""
@@ -162,15 +225,33 @@ class TextDataModule(L.LightningDataModule):
             return None
         return collate([dataset[row.tolist()]], self.config.block_size, pad_token_id(self.tokenizer))
 
+    def head(self) -> dict[str, Any]:
+        """What of a model's config the data decides: of language models nothing."""
+        return {}
+
     def state_dict(self) -> dict[str, int]:
         """Where the training data stands; Lightning puts it into each checkpoint."""
         assert self.trainer is not None
         done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         per_epoch = int(self.trainer.num_training_batches)
-        return {"epoch": self.trainer.current_epoch + done // per_epoch, "skip": done % per_epoch}
+        place = {"epoch": self.trainer.current_epoch + done // per_epoch, "skip": done % per_epoch}
+        return {**place, "world_size": self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.resume_at = dict(state_dict)
+        before, (_, now) = state_dict["world_size"], self._place_among_processes()
+        if before != now:
+            raise UsageError(
+                f"the run had {before} processes and now has {now}: what each has "
+                f"seen of the data is counted by process. Set trainer.devices as it was, or fresh=true to start over"
+            )
+        self.resume_at = {key: state_dict[key] for key in ("epoch", "skip")}
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """A terminal, and a scheduler that ends a job, send them to all processes: the parent still needs its workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def collate(rows: list[list[Window]], block_size: int | None, pad_token_id: int) -> Batch:
@@ -187,4 +268,5 @@ def collate(rows: list[list[Window]], block_size: int | None, pad_token_id: int)
 
 def pad_token_id(tokenizer: Any) -> int:
     """The padding token; where there is none (GPT-2), the end-of-text token: no label ever points at padding."""
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    token: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return token or 0

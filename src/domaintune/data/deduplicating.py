@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domaintune.data.documents import Documents
+from domaintune.data.rows import GIVEN_FORMATS, given
 from domaintune.progress import progress
 
 FORMAT = 3  # raise when the same documents would be judged otherwise
@@ -30,7 +31,8 @@ def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], fo
 
     Args:
         sides: (D,) masks that exclude each other: validation, test, training. Of the last none is looked up later.
-        format: `text` or `instructions`, of which what is asked and answered counts.
+        format: of `data.format`. Of instructions what is asked and answered counts, of labels, entities and pairs
+            what is given.
 
     Returns:
         (D,) True where a document is to be left out.
@@ -81,6 +83,8 @@ def _shingles(text: str, format: str) -> set[str]:
         row: dict[str, Any] = json.loads(text)
         turns = [turn["content"] for turn in row.get("messages", ()) if turn["role"] != "system"]  # often one for all
         text = " ".join(turns or row.values())
+    elif format in GIVEN_FORMATS:
+        text = given(text)
     plain = " ".join(text.lower().split())
     return {plain[start : start + SHINGLE] for start in range(max(1, len(plain) - SHINGLE + 1))}
 

@@ -1,89 +1,135 @@
-"""The embedded domain corpus: Python's own documentation, as it stands in every interpreter.
+"""The embedded corpora, made on the spot from the interpreter's own documentation and never shipped.
 
-The reference topics of `pydoc_data.topics` and the docstrings of the standard library, read with `ast` (nothing is
-imported or run): about 2 MB of technical English. It is made on the spot and never shipped.
+- domain: about 2 MB of technical English, for language models.
+- topic: docstrings, and which area of the library they are from.
+- entities: sentences of the reference, and the names that they quote, by kind.
+- summaries: docstrings, and their first lines.
 """
 
-import ast
-import inspect
+import builtins
 import json
+import keyword
+import re
 import sys
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from domaintune.data.library import SHORTEST, docstrings, reference_topics
 from domaintune.writing import write_whole
 
-SKIPPED_FOLDERS = {
-    "test",
-    "tests",
-    "idle_test",
-    "site-packages",
-    "dist-packages",
-    "__pycache__",
-    "lib2to3",
-    "pydoc_data",
-}
-SHORTEST = 80  # characters: below, a docstring is a label ("Return self.") and no text
 FORMAT = 1  # raise when the same interpreter would give another corpus
+GROUPS = {"topic": "module"}  # columns of corpora whose rows are split by them
 
 
-def embedded_corpus(cache: str) -> Path:
-    """The corpus as a .jsonl file in the cache folder; written at the first call.
+def embedded_corpus(cache: str, name: str = "domain") -> Path:
+    """A corpus as a .jsonl file in the cache folder; written at the first call.
 
     Returns:
-        the file, with fields `text` and `source`; its name holds the interpreter's version.
+        the file; its name holds the interpreter's version.
     """
     version = ".".join(map(str, sys.version_info[:3]))
-    file = Path(cache).expanduser() / f"python-docs-{version}-{FORMAT}.jsonl"
+    file = Path(cache).expanduser() / f"python-{NAMES.get(name, name)}-{version}-{FORMAT}.jsonl"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = [json.dumps({"text": text, "source": source}) for source, text in [*_topics(), *_docstrings()]]
-        write_whole(file, "\n".join(rows) + "\n")
+        write_whole(file, "".join(json.dumps(row) + "\n" for row in CORPORA[name]()))
     return file
 
 
-def _topics() -> Iterator[tuple[str, str]]:
-    from pydoc_data.topics import topics
+NAMES = {"domain": "docs"}
 
-    for name, text in sorted(topics.items()):
-        yield f"topic {name}", text.strip()
+
+def _domain() -> Iterator[dict[str, Any]]:
+    return ({"text": text, "source": source} for source, text in [*_topics(), *_docstrings()])
+
+
+def _topics() -> Iterator[tuple[str, str]]:
+    return ((f"topic {name}", text) for name, text in reference_topics())
 
 
 def _docstrings() -> Iterator[tuple[str, str]]:
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py")):
-        parts = file.relative_to(root).with_suffix("").parts
-        if SKIPPED_FOLDERS.isdisjoint(parts) and not parts[0].startswith("config-"):
-            yield from _of_module(file, ".".join(part for part in parts if part != "__init__"))
+    return ((found.name, f"{found.heading}\n\n{found.text}") for found in docstrings())
 
 
-def _of_module(file: Path, module: str) -> Iterator[tuple[str, str]]:
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # templates and deliberately broken files
-        return
-    for name, node in [(module, tree), *_definitions(tree, module)]:
-        text = ast.get_docstring(node)
-        if text and len(text) >= SHORTEST:
-            yield name, f"{_heading(name, node)}\n\n{inspect.cleandoc(text)}"
+# The library's manual puts its modules in chapters; these are its chapters, the smaller ones put together. Modules in
+# none of them are left out.
+AREAS = {
+    "concurrency": "asyncio concurrent contextvars multiprocessing queue sched selectors signal subprocess threading",
+    "data formats": "base64 binascii configparser csv email html json mailbox netrc plistlib quopri tomllib xml",
+    "data types": "_collections_abc _weakrefset abc array bisect calendar collections copy copyreg dataclasses "
+    "datetime enum functools graphlib heapq itertools operator pprint reprlib types typing weakref zoneinfo",
+    "development": "bdb cProfile code codeop cmd doctest faulthandler idlelib pdb profile pstats pydoc timeit trace "
+    "traceback tracemalloc unittest",
+    "files": "bz2 filecmp fileinput fnmatch genericpath glob gzip io linecache lzma ntpath os pathlib posixpath shelve "
+    "shutil stat tarfile tempfile zipfile zipapp dbm sqlite3 pickle",
+    "interface": "argparse curses getopt getpass gettext locale logging optparse tkinter turtle turtledemo",
+    "language": "ast compileall dis distutils ensurepip importlib inspect keyword modulefinder opcode pkgutil "
+    "pyclbr py_compile runpy site symtable sysconfig tabnanny token tokenize venv warnings zipimport",
+    "net": "_strptime cgi cgitb ftplib http imaplib ipaddress nntplib poplib smtplib socket socketserver ssl telnetlib "
+    "urllib uuid webbrowser wsgiref xmlrpc",
+    "numbers": "_pydecimal colorsys decimal fractions numbers random secrets statistics hashlib hmac",
+    "text": "codecs difflib encodings re rlcompleter shlex string stringprep textwrap",
+}
+AREA_OF = {module: area for area, modules in AREAS.items() for module in modules.split()}
 
 
-def _definitions(
-    node: ast.Module | ast.ClassDef, prefix: str
-) -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for child in node.body:
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            name = f"{prefix}.{child.name}"
-            yield name, child
-            if isinstance(child, ast.ClassDef):
-                yield from _definitions(child, name)
+def _topic() -> Iterator[dict[str, Any]]:
+    """Without the headings, which name the module."""
+    for found in docstrings():
+        if area := AREA_OF.get(found.module.split(".")[0]):
+            yield {"text": found.text, "label": area, "module": found.module, "source": found.name}
 
 
-def _heading(name: str, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """`json.dumps(obj, *, skipkeys=False)`, `class json.JSONDecoder` or `module json`."""
-    if isinstance(node, ast.Module):
-        return f"module {name}"
-    if isinstance(node, ast.ClassDef):
-        return f"class {name}"
-    return f"{name}({ast.unparse(node.args)})"
+QUOTED = re.compile(r'"([^"\n]{1,40})"')
+WORD = re.compile(r"\w+(?:\.\w+)*|[^\w\s]")
+SENTENCE = re.compile(r"(?<=[.:])\s+(?=[A-Z\"])")
+FEWEST_WORDS = 5
+
+
+def _entities() -> Iterator[dict[str, Any]]:
+    for name, text in reference_topics():
+        for paragraph in re.split(r"\n\s*\n", text):
+            # Programs and grammars are no sentences, nor are headings.
+            if "::=" in paragraph or ">>>" in paragraph or re.search(r"(?m)^[*=\-~]{3,}$|^\s{5,}", paragraph):
+                continue
+            for sentence in SENTENCE.split(" ".join(paragraph.split())):
+                tokens, tags = _tagged(sentence)
+                if len(tokens) >= FEWEST_WORDS:
+                    yield {"tokens": tokens, "tags": tags, "source": f"topic {name}"}
+
+
+def _tagged(sentence: str) -> tuple[list[str], list[str]]:
+    """Words with their tags; the quotes, and the brackets after a method's name, are gone."""
+    tokens: list[str] = []
+    tags: list[str] = []
+    for number, part in enumerate(QUOTED.split(sentence)):  # every other one was quoted
+        words = WORD.findall(part.removesuffix("()") if number % 2 else part)
+        kind = _kind(part) if number % 2 else ""
+        tokens += words
+        tags += [f"{'I' if place else 'B'}-{kind}" if kind else "O" for place in range(len(words))]
+    return tokens, tags
+
+
+def _kind(quoted: str) -> str:
+    name = quoted.removesuffix("()")
+    if name in (*keyword.kwlist, *keyword.softkwlist):
+        return "keyword"
+    if name in dir(builtins):
+        return "builtin"
+    return "method" if quoted.endswith("()") or re.fullmatch(r"(\w+\.)*__\w+__", name) else "other"
+
+
+def _summaries() -> Iterator[dict[str, Any]]:
+    for found in docstrings():
+        first, _, body = found.text.partition("\n\n")
+        target = " ".join(first.split())
+        if len(body) >= SHORTEST and 10 <= len(target) <= 200:
+            yield {"source": body.strip(), "target": target, "of": found.name}
+
+
+CORPORA: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+    "domain": _domain,
+    "topic": _topic,
+    "entities": _entities,
+    "summaries": _summaries,
+}

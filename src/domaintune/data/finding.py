@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.caching import unwritable
-from domaintune.config import HUB_ID, DataConfig, UsageError
+from domaintune.config import HUB_ID, UsageError
 from domaintune.data.embedded import embedded_corpus
+from domaintune.settings import DataConfig
 
-TEXTS = (".txt", ".md")
+TEXTS = (".txt", ".md", ".conll")
+CONLL = (".conll", ".txt", ".tsv")  # where words and their tags are wanted
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SUFFIXES = (*TEXTS, *TABLES)
 GZIPPED = ".gz"  # after any of them but .parquet, which compresses by itself
@@ -77,7 +79,7 @@ def find_sources(config: DataConfig, cache: str) -> list[Source]:
     if config.subset is not None and not any(looks_like_hub_id(path) for path in as_list(config.path)):
         raise UsageError(f"data.subset={config.subset}: only a data set on the Hub (data.path=owner/name) has subsets")
     try:
-        given = config.path or str(embedded_corpus(cache))
+        given = config.path or str(embedded_corpus(cache, config.embedded or "domain"))
     except OSError as error:
         raise unwritable(cache, cache, error) from error
     sources: list[Source] = []

@@ -10,58 +10,17 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from domaintune.config import ROLES, DataConfig, UsageError
-from domaintune.data.finding import TEXTS, Source, first_line, is_one_text
+from domaintune.config import UsageError
+from domaintune.data.finding import CONLL, TEXTS, Source, first_line
+from domaintune.data.rows import GIVEN_FORMATS, Fields, Row, given, group_of, no_column, not_blank, text_of
 
+TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a .txt may as well be plain text
 BATCH = 100  # rows of a table with columns that are in memory at once
-
-
-class Row(NamedTuple):
-    """One document.
-
-    Attributes:
-        place: in its source, from 1: the line a text begins at, the line of a .jsonl row, the number of another row.
-        text: plain text; for instructions a JSON object of `prompt` and `completion` or of `messages`.
-            None where there is nothing to learn: null, blank, or without any completion.
-        group: what `data.group_column` holds.
-    """
-
-    place: int
-    text: str | None
-    group: str | None = None
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Which parts of the files are wanted."""
-
-    format: str
-    unit: str
-    text_column: str
-    columns: tuple[tuple[str, str], ...]
-    group_column: str | None
-
-    @classmethod
-    def of(cls, config: DataConfig) -> "Fields":
-        unit = config.unit or ("paragraph" if is_one_text(config.path) else "file")
-        columns = tuple((role, config.columns.get(role, role)) for role in ROLES)
-        return cls(config.format, unit, config.text_column, columns, config.group_column)
-
-    def that_matter(self, kinds: set[str]) -> list[object]:
-        """Those that decide what is read of such sources: the rest of a cache's key."""
-        unit = self.unit if kinds & set(TEXTS) else None
-        columns = (self.text_column if self.format == "text" else self.columns) if kinds - set(TEXTS) else None
-        return [self.format, unit, columns, self.group_column]
-
-    def names(self) -> list[str]:
-        """The columns that rows may have, `group_column` not among them."""
-        return [self.text_column] if self.format == "text" else [name for _, name in self.columns]
 
 
 def read(source: Source, fields: Fields) -> Iterator[Row]:
@@ -70,17 +29,25 @@ def read(source: Source, fields: Fields) -> Iterator[Row]:
     Raises:
         UsageError: the source is damaged or not what its suffix says; names file and place.
     """
-    if source.kind in TEXTS:
-        if fields.format != "text" or fields.group_column:
-            what = "instructions are" if fields.format != "text" else "data.group_column is"
-            raise UsageError(f"{source.name}: {what} read from rows with columns, which a text file does not have")
+    plain = fields.format == "text" or (fields.format == "words" and source.kind not in TAGGED)
+    if source.kind in TEXTS and plain and not fields.group_column:
         yield from _texts(source, fields.unit)
         return
-    for place, row in _ROWS[source.kind](source, fields):
+    rows = _ROWS.get(source.kind)
+    if source.kind in {"entities": CONLL, "words": TAGGED}.get(fields.format, ()):
+        rows = _sentences
+    elif rows is None:
+        what = "data.group_column is" if fields.format == "text" else f"{fields.format} are"
+        raise UsageError(f"{source.name}: {what} read from rows with columns, which a text file does not have")
+    assert rows is not None
+    for place, row in rows(source, fields):
         try:
-            yield Row(place, _text(row, fields), _group(row, fields))
+            text, group = text_of(row, fields), group_of(row, fields)
         except ValueError as error:
             raise UsageError(f"{_at(source, place)}: {error}") from None
+        if text is not None and group is None and fields.format in GIVEN_FORMATS:
+            group = given(text)
+        yield Row(place, text, group)
 
 
 def _at(source: Source, place: int) -> str:
@@ -99,26 +66,29 @@ def _texts(source: Source, unit: str) -> Iterator[Row]:
         if unit == "file":
             pieces = iter([(1, lines.read())])
         elif unit == "paragraph":
-            pieces = _paragraphs(lines)
+            pieces = ((number, "".join(piece)) for number, piece in _paragraphs(lines))
         else:
             pieces = ((number, line) for number, line in enumerate(lines, start=1) if not line.isspace())
         for place, text in pieces:
             if "\0" in text:
                 raise _nul(source, place + text[: text.index("\0")].count("\n"))
-            yield Row(place, _not_blank(text.strip("\n")))
+            yield Row(place, not_blank(text.strip("\n")))
 
 
-def _paragraphs(lines: IO[str]) -> Iterator[tuple[int, str]]:
+def _paragraphs(
+    lines: Iterable[str], is_layout: Callable[[str], bool] = str.isspace
+) -> Iterator[tuple[int, list[str]]]:
+    """(number of the first line, lines) of runs of lines between those that are blank, or layout in other ways."""
     piece: list[str] = []
     number = 0
     for number, line in enumerate(lines, start=1):
-        if not line.isspace():
+        if not (line.isspace() or is_layout(line)):
             piece.append(line)
         elif piece:
-            yield number - len(piece), "".join(piece)
+            yield number - len(piece), piece
             piece = []
     if piece:
-        yield number + 1 - len(piece), "".join(piece)
+        yield number + 1 - len(piece), piece
 
 
 def _nul(source: Source, line: int) -> UsageError:
@@ -232,6 +202,24 @@ def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
             ) from error
 
 
+def _sentences(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
+    """A CoNLL file: a word a line, the tag in its last column, a blank line after each sentence."""
+    tokens, tags = (fields.column(role) for role in ("tokens", "tags"))
+    with _opened(source) as stream:
+        for number, lines in _paragraphs(_without_nul(source, stream), lambda line: line.startswith("-DOCSTART-")):
+            sentence: dict[str, list[str]] = {tokens: [], tags: []}
+            for offset, line in enumerate(lines):
+                parts = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                if len(parts) < 2:
+                    raise UsageError(
+                        f"{source.name}, line {number + offset}: one column; a word and its tag are two, parted "
+                        f"by a tab or spaces"
+                    )
+                sentence[tokens].append(parts[0].strip())
+                sentence[tags].append(parts[-1].strip())
+            yield number, sentence
+
+
 def _without_nul(source: Source, lines: IO[str]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
@@ -256,14 +244,27 @@ def _parquet(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
 def _dataset(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
     dataset = source.dataset.with_format(None)  # a saved set may hide columns, or give tensors
     columns = _wanted(dataset.column_names, fields, source.name)
+    named = {name: names for name in columns if (names := _class_names(dataset.features[name]))}
     rows = (row for batch in dataset.select_columns(columns).iter(BATCH) for row in _by_row(batch))
-    yield from enumerate(rows, start=1)
+    for number, row in enumerate(rows, start=1):
+        yield number, {name: _by_name(value, named[name]) if name in named else value for name, value in row.items()}
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """Of a column of numbers that stand for classes, or of lists of them."""
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+
+
+def _by_name(value: Any, names: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_by_name(each, names) for each in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
 
 
 def _wanted(columns: list[str], fields: Fields, where: str) -> list[str]:
     """Those of a table's columns that are wanted. Raises UsageError where none of them can hold a text."""
     if not set(columns) & set(fields.names()):
-        raise UsageError(f"{where}: {_no_column(fields, columns)}")
+        raise UsageError(f"{where}: {no_column(fields, columns)}")
     wanted = [name for name in columns if name in (*fields.names(), fields.group_column)]
     if twice := [name for name in wanted if wanted.count(name) > 1]:
         raise UsageError(f"{where}: two columns are called {twice[0]!r}")
@@ -282,81 +283,3 @@ _ROWS = {
     ".parquet": _parquet,
     "dataset": _dataset,
 }
-
-
-# What is wanted of a row. A ValueError says why it can't be had.
-
-
-def _text(row: Any, fields: Fields) -> str | None:
-    if not isinstance(row, dict):
-        raise ValueError(f"a row must be an object like {{{json.dumps(fields.names()[0])}: ...}}, not {_type(row)}")
-    if fields.format == "text":
-        return _not_blank(_string(row, fields.text_column, _no_column(fields, row)))
-    return _instruction(row, fields)
-
-
-def _instruction(row: dict[str, Any], fields: Fields) -> str | None:
-    """A canonical JSON object, so that the same row has the same hash from whatever file it comes."""
-    prompt, completion, messages = (name for _, name in fields.columns)
-    if messages in row and not (prompt in row and completion in row and row[messages] is None):
-        chat = [] if row[messages] is None else row[messages]
-        if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
-            raise ValueError(f"field {messages!r} must be a list of objects with role and content")
-        turns = [{key: _said(turn, key) for key in ("role", "content")} for turn in chat]
-        answers = [turn for turn in turns if turn["role"] == "assistant" and _not_blank(turn["content"])]
-        return json.dumps({"messages": turns}, ensure_ascii=False) if answers else None
-    missing = _no_column(fields, row)
-    pair = {"prompt": _string(row, prompt, missing) or "", "completion": _string(row, completion, missing)}
-    return json.dumps(pair, ensure_ascii=False) if _not_blank(pair["completion"]) else None
-
-
-def _said(turn: dict[str, Any], key: str) -> str:
-    said = _string(turn, key, f"a message has no {key!r}")
-    if said is None:
-        raise ValueError(f"a message's {key!r} must be a string, not null")
-    return said
-
-
-def _group(row: Mapping[str, Any], fields: Fields) -> str | None:
-    if fields.group_column is None:
-        return None
-    group = row.get(fields.group_column)
-    if group is None or group == "":  # null as a .csv file writes it
-        raise ValueError(f"nothing in {fields.group_column!r}, which data.group_column names; {_has(row)}")
-    if isinstance(group, int | float):
-        return str(group)
-    return _string(row, fields.group_column, "")
-
-
-def _string(row: Mapping[str, Any], name: str, missing: str) -> str | None:
-    if name not in row:
-        raise ValueError(missing)
-    value = row[name]
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"field {name!r} must be a string, not {_type(value)}")
-    if value is not None and "\0" in value:
-        raise ValueError(f"field {name!r} holds a NUL character")
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"field {name!r} holds half a surrogate pair, which is no text") from None
-    return value
-
-
-def _not_blank(text: str | None) -> str | None:
-    return None if not text or text.isspace() else text
-
-
-def _no_column(fields: Fields, row: Any) -> str:
-    if fields.format == "text":
-        return f"no field {fields.text_column!r}; {_has(row)}; set data.text_column"
-    prompt, completion, messages = (name for _, name in fields.columns)
-    return f"neither {messages!r} nor both {prompt!r} and {completion!r}; {_has(row)}; set data.columns"
-
-
-def _has(row: Any) -> str:
-    return f"it has {', '.join(map(repr, row)) or 'none'}"
-
-
-def _type(value: object) -> str:
-    return "null" if value is None else type(value).__name__

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,3 +99,15 @@ class EpochSampler(Sampler[Rows]):
         for number in range(skip, -(-len(batches) // self.world_size)):
             place = number * self.world_size + self.rank
             yield batches[place] if place < len(batches) else []
+
+
+class EpochIndexSampler(EpochSampler):
+    """Says of each window also in which epoch it is asked for, for what is drawn anew in every epoch.
+
+    Handed down with the index, since workers fetch ahead and know of no epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch
+        for rows in super().__iter__():
+            yield [[(epoch, window) for window in row] for row in rows]

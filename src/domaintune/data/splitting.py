@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from domaintune.caching import cached
-from domaintune.config import DataConfig, UsageError
+from domaintune.config import UsageError
 from domaintune.data import deduplicating
 from domaintune.data.documents import SIDES, Documents, read_documents
 from domaintune.data.finding import find_sources
-from domaintune.data.reading import Fields
+from domaintune.data.rows import GIVEN_FORMATS, Fields
+from domaintune.settings import DataConfig
 
 TRAIN, VAL, TEST = range(3)  # places in SIDES
 LEFT_OUT = -1
@@ -65,7 +66,9 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
     if config.dedup != "none":
         copies = copied(documents.hashes, side)
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
-    shared = _of_held_out_groups(documents) & (side != LEFT_OUT) & (config.group_column is not None)
+    # The group of a row of labels, entities or pairs is what is given: known from a held-out row, it would be cheating.
+    grouped = config.group_column is not None or (config.format in GIVEN_FORMATS and config.dedup != "none")
+    shared = _of_held_out_groups(documents) & (side != LEFT_OUT) & grouped
     side[shared] = LEFT_OUT
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)

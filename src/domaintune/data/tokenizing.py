@@ -7,6 +7,7 @@ other token is context, which has no label.
 import hashlib
 import json
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -93,21 +94,43 @@ def tokenize(documents: Documents, tokenizer: Any, format: str, cache: str) -> T
         UsageError: instructions that the tokenizer's chat template refuses; names the row.
     """
     template = tokenizer.chat_template if format == "instructions" else None
-    special = {"eos": tokenizer.eos_token_id, **tokenizer.special_tokens_map}
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    backend |= {"truncation": None, "padding": None}  # they change with every call, and are not used here
-    whole = json.dumps([backend, special, template], sort_keys=True, default=str)
+    encoder = Encoder(tokenizer)
+
+    def encode(texts: list[str], first: int) -> tuple[Ids, Ids, Lengths]:
+        if format == "instructions":
+            return _conversations(texts, first, documents, tokenizer, encoder)
+        return _closed(*encoder.encode(texts), tokenizer.eos_token_id)
+
+    return store_tokens(documents, tokenizer, [format, template], encode, cache)
+
+
+def store_tokens(documents: Documents, tokenizer: Any, kind: list[Any], encode: "Encode", cache: str) -> Tokens:
+    """The tokens that `encode` makes of the documents; from the cache where they are there.
+
+    Args:
+        kind: what besides documents and tokenizer decides about them.
+        encode: (texts, number of the first) -> ids and counts, end to end, and each text's number of tokens.
+    """
+    format, *rest = kind
     key = {
         "format": FORMAT,
         "documents": documents.folder.name,
         "kind": format,
-        "tokenizer": hashlib.sha256(whole.encode()).hexdigest(),
+        "tokenizer": tokenizer_sha256(tokenizer, *rest),
     }
-    return Tokens(cached(cache, "tokens", key, lambda folder: _write(folder, documents, tokenizer, format)))
+    return Tokens(cached(cache, "tokens", key, lambda folder: _write(folder, documents, encode)))
 
 
-def _write(folder: Path, documents: Documents, tokenizer: Any, format: str) -> None:
-    encoder = Encoder(tokenizer)
+def tokenizer_sha256(tokenizer: Any, *besides: Any) -> str:
+    """Of everything that decides which tokens a text becomes: the tokenizer, and what there is besides."""
+    special = {"eos": tokenizer.eos_token_id, **tokenizer.special_tokens_map}
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend |= {"truncation": None, "padding": None}  # they change with every call, and are not used here
+    whole = json.dumps([backend, special, *besides], sort_keys=True, default=str)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _write(folder: Path, documents: Documents, encode: "Encode") -> None:
     starts, has_context = array("q", [0]), False
     with (
         (folder / "ids.bin").open("wb") as ids_file,
@@ -115,12 +138,7 @@ def _write(folder: Path, documents: Documents, tokenizer: Any, format: str) -> N
         progress("tokenizing", int(documents.starts[-1]), "bytes") as advance,
     ):
         for first, end in documents.batches(BATCH_BYTES):
-            texts = list(documents.texts(first, end))
-            if format == "text":
-                ids, counts, lengths = encoder.encode(texts)
-                ids, counts, lengths = _closed(ids, counts, lengths, tokenizer.eos_token_id)
-            else:
-                ids, counts, lengths = _conversations(texts, first, documents, tokenizer, encoder)
+            ids, counts, lengths = encode(list(documents.texts(first, end)), first)
             has_context |= bool((counts == CONTEXT).any())
             ids.tofile(ids_file)
             counts.tofile(counts_file)
@@ -133,6 +151,7 @@ def _write(folder: Path, documents: Documents, tokenizer: Any, format: str) -> N
 
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
+Encode = Callable[[list[str], int], tuple[Ids, Ids, Lengths]]
 
 
 def _closed(ids: Ids, counts: Ids, lengths: Lengths, eos: int) -> tuple[Ids, Ids, Lengths]:

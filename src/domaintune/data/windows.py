@@ -1,5 +1,9 @@
 """The windows of one side, as a dataset that reads them from the disk."""
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,6 +33,8 @@ class WindowDataset(Dataset[list[Window]]):
         predict_from: (W,) the first token that a window predicts; those before it are context.
         labels: (W,) how many it predicts.
     """
+
+    unit = "tokens"  # what is predicted
 
     def __init__(self, tokens: Tokens, documents: npt.NDArray[np.int64], block_size: int) -> None:
         self.tokens, self.documents = tokens, documents
@@ -67,10 +73,20 @@ class WindowDataset(Dataset[list[Window]]):
         """(W,) tokens of each window."""
         return self.windows[:, 1] - self.windows[:, 0]
 
+    @cached_property
+    def text_bytes(self) -> npt.NDArray[np.int64]:
+        """(W,) bytes of text that the tokens which each window predicts stand for."""
+        return self._summed(self.predict_from, self.windows[:, 1], lambda counts: counts.clip(0))
+
     @property
     def predicted_tokens(self) -> int:
         """Tokens that a full pass predicts."""
         return int(self.labels.sum())
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of an epoch as a run counts them: those that are predicted."""
+        return self.predicted_tokens
 
     def count_labels(self) -> int:
         """The tokens that should be predicted, counted by documents."""
@@ -86,13 +102,22 @@ class WindowDataset(Dataset[list[Window]]):
 
     def _learnt(self, firsts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many tokens of each stretch have a label; stretches in the order of the disk."""
-        counts = [np.empty(0, dtype=np.int64)]
+        return self._summed(firsts, ends, lambda counts: counts != CONTEXT)
+
+    def _summed(
+        self,
+        firsts: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+        of_tokens: Callable[[npt.NDArray[np.int32]], npt.NDArray[Any]],
+    ) -> npt.NDArray[np.int64]:
+        """Sums over stretches, in the order of the disk, of what `of_tokens` makes of their tokens' byte counts."""
+        sums = [np.empty(0, dtype=np.int64)]
         for start in range(0, len(firsts), COUNTED):
             first, end = firsts[start : start + COUNTED], ends[start : start + COUNTED]
-            learnt = self.tokens.byte_counts(int(first[0]), int(end[-1])) != CONTEXT
-            up_to = np.concatenate([[0], np.cumsum(learnt)])
-            counts.append(up_to[end - first[0]] - up_to[first - first[0]])
-        return np.concatenate(counts)
+            values = of_tokens(self.tokens.byte_counts(int(first[0]), int(end[-1])))
+            up_to = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+            sums.append(up_to[end - first[0]] - up_to[first - first[0]])
+        return np.concatenate(sums)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -107,6 +132,11 @@ class WindowDataset(Dataset[list[Window]]):
         input_ids = torch.from_numpy(ids.astype(np.int64))
         labels = input_ids.masked_fill(torch.from_numpy(counts) == CONTEXT, IGNORED)
         return {"input_ids": input_ids, "labels": labels, "bytes": int(counts.clip(0).sum(dtype=np.int64))}
+
+    def documents_of(self, index: int) -> list[int]:
+        """The numbers of the documents that a window is of: one, unless documents are concatenated."""
+        place = np.searchsorted(self.firsts, self.windows[index, 0], side="right") - 1
+        return [int(self.documents[place])]
 
     def _read(self, first: int, end: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         return self.tokens.ids(first, end), self.tokens.byte_counts(first, end)
@@ -123,11 +153,18 @@ class StreamDataset(WindowDataset):
         """All tokens but the very first."""
         return max(0, int(self.stream[-1]) - 1)
 
+    def documents_of(self, index: int) -> list[int]:
+        first, end = self.windows[index].tolist()
+        return [int(self.documents[place]) for place in self._holding(first, end)]
+
+    def _holding(self, first: int, end: int) -> range:
+        """Which of `documents` a stretch of the stream is of."""
+        return range(np.searchsorted(self.stream, first, side="right") - 1, np.searchsorted(self.stream, end))
+
     def _read(self, first: int, end: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Places in the stream, which lie in one document of the disk or in several."""
         parts = []
-        holding = np.searchsorted(self.stream, first, side="right") - 1, np.searchsorted(self.stream, end)
-        for document in range(*holding):
+        for document in self._holding(first, end):
             begins = self.stream[document]
             offset = self.firsts[document] - begins
             start, stop = max(first, begins) + offset, min(end, self.stream[document + 1]) + offset

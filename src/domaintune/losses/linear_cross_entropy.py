@@ -67,6 +67,15 @@ def linear_cross_entropy(
     return loss
 
 
+@torch.no_grad()
+def linear_cross_entropy_of_each(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(N,) what each row adds to `linear_cross_entropy`, 0 where its label is -100. To measure with: no gradient."""
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    losses, _ = _losses(hidden.to(dtype), weight, labels[:, None], 0.0, _exact(hidden))
+    return losses[:, 0]
+
+
 @cache
 def liger_kernel() -> Callable[..., torch.Tensor] | None:
     """Liger's function of the same purpose (Hsu et al., "Liger Kernel", 2024), or None where it isn't installed."""
@@ -102,25 +111,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype: torch.dtype,
         label_smoothing: float,
     ) -> torch.Tensor:
-        exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         ctx.hidden_dtype, ctx.label_smoothing = hidden.dtype, label_smoothing
-        hidden, labels = hidden.to(dtype), labels[:, None]
-        log_normalizer = hidden.new_full((len(hidden), 1), -torch.inf, dtype=exact)
-        of_label = hidden.new_zeros((len(hidden), 1), dtype=exact)
-        mean = hidden.new_zeros((len(hidden), 1), dtype=exact)  # over the vocabulary
-        for columns, _, logits in _blocks(hidden, weight):
-            inside, place = _find(labels, columns)
-            of_label += logits.gather(1, place) * inside
-            for rows in _near(logits):
-                near = logits[rows].to(exact)
-                log_normalizer[rows] = log_normalizer[rows].logaddexp(near.logsumexp(1, keepdim=True))
-                if label_smoothing:
-                    mean[rows] += near.sum(1, keepdim=True) / len(weight)
-        losses = log_normalizer - (1 - label_smoothing) * of_label - label_smoothing * mean
-        ignored = labels == IGNORED
+        exact, hidden, labels = _exact(hidden), hidden.to(dtype), labels[:, None]
+        losses, log_normalizer = _losses(hidden, weight, labels, label_smoothing, exact)
         # exp(logit - inf) is 0: the gradient of a row without a label, at no cost.
-        ctx.save_for_backward(hidden, weight, labels, log_normalizer.masked_fill_(ignored, torch.inf))
-        return losses.masked_fill_(ignored, 0).sum()
+        ctx.save_for_backward(hidden, weight, labels, log_normalizer.masked_fill_(labels == IGNORED, torch.inf))
+        return losses.sum()
 
     @staticmethod
     @once_differentiable
@@ -147,6 +143,30 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if hidden_gradient is not None:
             hidden_gradient = hidden_gradient.mul_(scale).to(ctx.hidden_dtype)
         return hidden_gradient, weight_gradient, None, None, None
+
+
+def _exact(hidden: torch.Tensor) -> torch.dtype:
+    """What softmax and sums are computed in."""
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def _losses(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, label_smoothing: float, exact: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, 1) losses, 0 where the label is -100, and (N, 1) log-normalizers."""
+    log_normalizer = hidden.new_full((len(hidden), 1), -torch.inf, dtype=exact)
+    of_label = hidden.new_zeros((len(hidden), 1), dtype=exact)
+    mean = hidden.new_zeros((len(hidden), 1), dtype=exact)  # over the vocabulary
+    for columns, _, logits in _blocks(hidden, weight):
+        inside, place = _find(labels, columns)
+        of_label += logits.gather(1, place) * inside
+        for rows in _near(logits):
+            near = logits[rows].to(exact)
+            log_normalizer[rows] = log_normalizer[rows].logaddexp(near.logsumexp(1, keepdim=True))
+            if label_smoothing:
+                mean[rows] += near.sum(1, keepdim=True) / len(weight)
+    losses = log_normalizer - (1 - label_smoothing) * of_label - label_smoothing * mean
+    return losses.masked_fill_(labels == IGNORED, 0), log_normalizer
 
 
 def _blocks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
