@@ -105,5 +105,5 @@ def test_the_benchmark_measures_every_method(command, tmp_path):
     found = json.loads(file.read_text())
     assert list(found["summary"]) == ["classic", "bare", "domaintune"]
     assert found["summary"]["domaintune"]["ours_to_it"] == 1
-    assert all(0 < row["of_bf16_rate"] < 1 for row in found["summary"].values())
+    assert all(0 < row["of_product_rate"] < 1 for row in found["summary"].values())
     assert picture.read_bytes().startswith(b"\x89PNG")
