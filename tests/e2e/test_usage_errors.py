@@ -8,6 +8,12 @@ import pytest
 LIMIT_SECONDS = 10
 
 
+@pytest.fixture
+def command(fresh_command):
+    """The seconds count, those of imports too."""
+    return fresh_command
+
+
 def prepare(folder: Path) -> None:
     (folder / "empty.txt").write_text("")
     (folder / "nothing").mkdir()
