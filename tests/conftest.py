@@ -13,7 +13,6 @@ from typing import Any
 import hydra
 import pytest
 import tiny
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from transformers import AutoTokenizer
