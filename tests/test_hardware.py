@@ -48,7 +48,7 @@ def test_the_peak_of_a_processor_is_measured_in_the_format_that_is_trained_in(mo
     for precision in ("bf16-mixed", "bf16-true", "32"):
         assert peak("cpu", precision).flops == 5e9
     assert asked == [torch.bfloat16, torch.bfloat16, torch.float32]
-    assert peak("cpu", "bf16-mixed").source == "measured: bfloat16 products of 4096 x 768 x 3072"
+    assert peak("cpu", "bf16-mixed").source == "measured: bfloat16 products of 2048 x 768 x 3072"
 
 
 @pytest.mark.parametrize(

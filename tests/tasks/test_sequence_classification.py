@@ -49,7 +49,7 @@ def test_batch_size_and_padding_do_not_move_a_prediction(built: Callable[..., An
         alone = torch.cat([task.logits(collate(data, [example])) for example in examples])
     assert len({len(example["input_ids"]) for example in examples}) > 3, "of several lengths"
     assert (together - alone).abs().max() < 1e-5 * max(1, alone.abs().max())
-    assert together.std(0).max() > 1e-1, "they differ from text to text"
+    assert together.std(0).max() > 1e-2, "they differ from text to text"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -91,6 +91,7 @@ def test_the_gradient_of_a_step_does_not_depend_on_how_it_is_cut(built: Callable
     gradients = []
     for cut in ([16], [8, 8], [1, 2, 3, 10], [1] * 16):
         data, task = built("bert", f"task.class_weights={weights}", "optim.lr=1e-30")
+        enlarge(task)
         examples = [data.datasets["train"].example(index) for index in range(16)]
         bounds = np.cumsum([0, *cut])
         batches = [collate(data, examples[a:b]) for a, b in pairwise(bounds)]
