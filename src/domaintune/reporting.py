@@ -143,7 +143,7 @@ def print_result(run: RunFolder) -> None:
     before, after = result["samples"]["before"], result["samples"]["after"]
     for prompt in [prompt for prompt in after if prompt in before][:1]:
         for when, texts in (("before", before), ("after", after)):
-            console.print(Text.assemble((f"sample {when}: ", "bold"), (prompt, "dim"), texts[prompt]))
+            console.print(Text.assemble((f"sample {when}: ", "bold"), (f"{prompt} ⟶", "dim"), texts[prompt]))
     speed = result.get("tokens_per_second")
     at = f" at {speed:,.0f} tokens a second" if speed else ""
     _say(
