@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from domaintune.config import check
+from domaintune.config import check, check_callbacks
 from domaintune.exiting import run_command, told
 from domaintune.preparing import prepare
 from domaintune.recording import RunFolder, typed_command
@@ -20,6 +20,7 @@ register_plugins()
 def main(composed: DictConfig) -> float:
     """Returns the monitored metric of the best checkpoint, for sweeps."""
     config = check(composed)  # every wrong setting at once, before anything heavy is imported
+    check_callbacks(config)
     prepared = prepare(config)  # the data is read and the checkpoint found: what is wrong there is told in seconds
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if run.claim(config, prepared.hashes(), typed_command()):  # it has finished already

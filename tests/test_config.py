@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from domaintune.config import DEFAULT_LR, UsageError, check, nearest
+from domaintune.config import DEFAULT_LR, UsageError, check, check_callbacks, nearest
 from domaintune.differing import differences, is_longer
 from domaintune.settings import Config
 
@@ -335,3 +335,35 @@ def test_a_callback_that_may_end_a_run_is_a_setting_like_any_other(callbacks, na
     old = {"callbacks": {"progress": {"line_seconds": 30}, "early_stopping": {"patience": 3}}}
     new = {"callbacks": {**old["callbacks"], **callbacks}}
     assert [key for key, *_ in differences(old, new)] == names
+
+
+STOPPING = "lightning.pytorch.callbacks.EarlyStopping"
+
+
+@pytest.mark.parametrize(
+    ("callback", "words"),
+    [
+        ({"_target_": STOPPING, "monitor": "val/los"}, "callbacks.own.monitor=val/los: must be one of .*mean val/loss"),
+        ({"_target_": STOPPING, "monitor": "val/accuracy"}, "callbacks.own.monitor=val/accuracy: must be one of"),
+        ({"_target_": "lightning.pytorch.calbacks.EarlyStopping"}, "there is no module lightning.pytorch.calbacks$"),
+        ({"_target_": "nowhere.at.All"}, "there is no module nowhere$"),
+        ({"patience": 3}, "callbacks.own has no _target_"),
+    ],
+)
+def test_a_callback_that_can_t_be_made_or_watches_nothing_is_told(callback: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_callbacks(checked(callbacks={"own": callback}))
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        {"_target_": STOPPING, "monitor": "val/perplexity"},
+        {"_target_": STOPPING, "monitor": "train/loss"},
+        {"_target_": "domaintune.callbacks.samples.Samples"},
+        {"_target_": "collections.OrderedDict.fromkeys"},
+        None,
+    ],
+)
+def test_a_callback_that_can_be_made_is_let_through(callback: dict[str, Any] | None) -> None:
+    check_callbacks(checked(callbacks={"own": callback}))

@@ -20,7 +20,7 @@ LEVELS = [
     "config writing progress",
     "caching saving locking outputs differing",
     "data models losses optim metrics memory hardware sharding recording exiting drawing",
-    "preparing generation exporting reporting arguments results",
+    "preparing generation exporting reporting arguments queueing results",
     "leaderboard",
     "tasks callbacks sweeps",
     "trainers predicting",

@@ -4,16 +4,19 @@ This module imports nothing heavy: a wrong setting is told before torch and Ligh
 """
 
 import difflib
+import importlib.util
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from domaintune.formats import FORMATS, MONITORS, PADDED_ONLY, ROLES, WRITTEN
+from domaintune.formats import FORMATS, LOGGED, MONITORS, PADDED_ONLY, ROLES, WRITTEN
 from domaintune.settings import Config
 
 PATHS = ("path", "val_path", "test_path")  # of the data group
@@ -283,3 +286,44 @@ def _data_and_task(schema: Any) -> Iterator[str]:
         yield f"data={name} has no text of its own: set data.path"
     if task.class_weights != "none" and task.name != "sequence_classification":
         yield f"task.class_weights={task.class_weights} goes with task=sequence_classification"
+
+
+def check_callbacks(config: Config) -> None:
+    """Raises UsageError where callbacks and loggers of a run that is to be trained can't be made, or watch nothing."""
+    if problems := list(_callbacks(config)):
+        raise UsageError(one_or_list("the config is wrong", problems))
+
+
+def _callbacks(config: Config) -> Iterator[str]:
+    made = {
+        f"{group}.{name}": each for group in ("callbacks", "logger") for name, each in getattr(config, group).items()
+    }
+    for key, settings in made.items():
+        if settings is None:
+            continue
+        if (target := settings.get("_target_")) is None:
+            yield f"{key} has no _target_, the class that it is made of"
+        elif missing := missing_module(str(target)):
+            yield f"{key}._target_={target}: there is no module {missing}"
+        monitor, known = settings.get("monitor"), (*MONITORS[config.task.name], *LOGGED)
+        if monitor not in (None, *known) and not str(monitor).startswith("val/f1/"):
+            yield f"{key}.monitor={monitor}: must be one of {', '.join(known)}{nearest(str(monitor), list(known))}"
+
+
+def missing_module(target: str) -> str | None:
+    """The first module in the dotted name of a class that can't be found; none of them is imported."""
+    name, folders = "", None
+    for part in target.split(".")[:-1]:
+        if part[:1].isupper():
+            return None  # a class in which another stands
+        name = f"{name}.{part}" if name else part
+        if name in sys.modules:
+            folders = getattr(sys.modules[name], "__path__", None)
+        else:
+            spec = PathFinder.find_spec(name, folders) if folders else importlib.util.find_spec(name)
+            if spec is None:
+                return name
+            folders = spec.submodule_search_locations
+        if folders is None:
+            return None  # what follows is of the module's own
+    return None

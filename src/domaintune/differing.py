@@ -12,6 +12,7 @@ from domaintune.config import leaves
 MAY_DIFFER = (
     "name",
     "fresh",
+    "model.measured_lr",  # optim.lr is what came of it
     "data.num_workers",
     "trainer.log_every_n_steps",
     "checkpoint.",
@@ -41,7 +42,12 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(OmegaConf.create(config))
     callbacks = {f"callbacks.{name}": each for name, each in (plain.pop("callbacks", None) or {}).items()}
     settings = {**dict(leaves(plain)), **callbacks}
-    return {key: value for key, value in settings.items() if not f"{key}.".startswith(MAY_DIFFER)}
+    return {key: value for key, value in settings.items() if not may_differ(key)}
+
+
+def may_differ(key: str) -> bool:
+    """Whether a setting cannot move the numbers."""
+    return f"{key}.".startswith(MAY_DIFFER)
 
 
 def is_longer(key: str, old: Any, new: Any) -> bool:

@@ -24,6 +24,7 @@ MONITORS: dict[str, tuple[str, ...]] = {
     "seq2seq": ("val/loss", "val/perplexity", *WRITTEN),
     "masked_lm": ("val/loss", "val/perplexity", "val/accuracy"),
 }
+LOGGED = ("train/loss", "train/grad_norm", "lr")  # besides, of each task
 # Why rows hold one text where they do.
 PADDED_ONLY = {
     "sequence_classification": "a label is read from a row of its own",

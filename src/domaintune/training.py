@@ -89,6 +89,7 @@ def _measure_and_fit(
         loggers, trainer.loggers = trainer.loggers, []  # the curve ends with the last weights, not with the best
         after, texts = validate(trainer, task, data), sample_texts(trainer)
         trainer.loggers = loggers
+    run.update(validation={"tokenizer": tokenizer_sha256(data.tokenizer, data.tokenizer.chat_template)})
     if isinstance(task, CausalLM):
         record_validation(run, data, task)
     run.update(metrics={"after": after}, samples={"after": texts})
@@ -108,7 +109,6 @@ def record_validation(run: RunFolder, data: TextDataModule, task: CausalLM) -> N
         validation={
             "documents": len(documents["loss"]),
             "sha256": hashlib.sha256(b"".join(sides)).hexdigest(),
-            "tokenizer": tokenizer_sha256(data.tokenizer, data.tokenizer.chat_template),
         }
     )
     if process_rank() == 0:

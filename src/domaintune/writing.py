@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+END = 16_384  # bytes
 PART = ".part"  # how the names of unfinished files end: what a killed process left is known by it
 
 
@@ -65,6 +66,13 @@ def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
         flush(out)
         os.replace(beside, file)
     flush_folder(file.parent)
+
+
+def end_of(file: Path, begin: int = 0) -> str:
+    """The end of what a program has printed into a file, of which nothing before `begin` (bytes)."""
+    with file.open("rb") as log:
+        log.seek(max(begin, log.seek(0, os.SEEK_END) - END))
+        return log.read().decode(errors="replace")
 
 
 def checksum_file(file: Path) -> Path:

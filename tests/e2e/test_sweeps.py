@@ -335,3 +335,25 @@ def test_the_bounds_of_a_search_are_checked_before_its_first_trial(command, quic
     assert done.returncode == 2
     assert "data.block_size=128 is more than the 64 positions of" in done.stderr
     assert not folder_of(command, "bounds").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_sweep_takes_little_longer_than_its_commands_one_by_one(fresh_command, quick):
+    """Two seconds a trial at most: what starts and ends it, and the checks before the first."""
+    seeds = range(8)
+    fresh_command("train.py", "name=warm", *quick, "optim.lr=1e-2")  # the data is read and encoded
+    began = time.monotonic()
+    for seed in seeds:
+        done = fresh_command("train.py", f"name=alone_{seed}", *quick, "optim.lr=1e-2", f"seed={seed}")
+        assert done.returncode == 0, done.stderr
+    alone = time.monotonic() - began
+    began = time.monotonic()
+    done = fresh_command(
+        "train.py", "-m", "name=together", *quick, "optim.lr=1e-2", f"seed={','.join(map(str, seeds))}"
+    )
+    together = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(f"eight commands {alone:.1f} s, a sweep of eight trials {together:.1f} s")
+    assert together <= alone + 2 * len(seeds)

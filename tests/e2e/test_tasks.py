@@ -49,6 +49,7 @@ def test_a_killed_run_ends_as_if_it_had_never_stopped(command, start, slowly, la
     settings += SETTINGS
     whole = command("train.py", f"name=whole_{data}", *settings)
     assert whole.returncode == 0, whole.stderr
+    assert len(result_of(folder_of(command, f"whole_{data}"))["validation"]["tokenizer"]) == 64
     name = f"killed_{data}"
     process = start(f"name={name}", *settings, *slowly.arguments, **slowly.environment)
     wait_for(folder_of(command, name) / "checkpoints" / "last.ckpt", process)

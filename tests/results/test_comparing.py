@@ -5,7 +5,7 @@ import pytest
 
 from domaintune.results import comparing
 from domaintune.results.comparing import (
-    BETTER,
+    NO_SPREAD,
     TIE,
     UNDECIDABLE,
     WORSE,
@@ -33,7 +33,7 @@ def measured(*values: float) -> Measured:
 
 
 def test_without_documents_it_is_the_test_of_welch_by_hand() -> None:
-    (found,) = compare(measured(1.0, 1.1, 1.2), [measured(1.3, 1.5, 1.7)], lower_is_better=True)
+    (found,) = compare(measured(1.0, 1.1, 1.2), [measured(1.3, 1.5, 1.7)])
     error = math.sqrt(0.01 / 3 + 0.04 / 3)
     freedom = (0.05 / 3) ** 2 / ((0.01 / 3) ** 2 / 2 + (0.04 / 3) ** 2 / 2)
     assert found.difference == pytest.approx(0.4)
@@ -41,31 +41,32 @@ def test_without_documents_it_is_the_test_of_welch_by_hand() -> None:
     assert found.p == pytest.approx(two_sided_p(0.4 / error, freedom))
 
 
-@pytest.mark.parametrize(("lower", "verdict"), [(True, WORSE), (False, BETTER)])
-def test_which_side_is_better_depends_on_the_metric(lower: bool, verdict: str) -> None:
-    (found,) = compare(measured(1.0, 1.01, 1.02), [measured(2.0, 2.01, 2.02)], lower)
-    assert found.verdict == verdict
+@pytest.mark.parametrize("other", [0.90, 0.7])
+def test_where_seeds_give_the_same_figure_it_is_not_known_what_chance_does(other: float) -> None:
+    (found,) = compare(measured(0.91, 0.91, 0.91), [measured(other, other, other)])
+    assert (found.verdict, found.p) == (NO_SPREAD, None)
+    assert found.difference == pytest.approx(other - 0.91)
 
 
 @pytest.mark.parametrize("seeds", [(2, 3), (3, 2), (1, 1)])
 def test_with_fewer_than_three_seeds_nothing_is_judged(seeds: tuple[int, int]) -> None:
     one, other = (measured(*np.linspace(level, level + 0.01, n)) for level, n in zip((1.0, 9.0), seeds, strict=True))
-    (found,) = compare(one, [other], lower_is_better=True)
+    (found,) = compare(one, [other])
     assert (found.verdict, found.p, found.standard_error) == (UNDECIDABLE, None, None)
     assert found.difference > 7
 
 
 def test_the_same_figures_are_a_tie() -> None:
-    (found,) = compare(measured(1.0, 1.1, 1.2), [measured(1.0, 1.1, 1.2)], lower_is_better=True)
+    (found,) = compare(measured(1.0, 1.1, 1.2), [measured(1.0, 1.1, 1.2)])
     assert (found.verdict, found.p) == (TIE, 1.0)
-    (still,) = compare(measured(1.0, 1.0, 1.0), [measured(1.0, 1.0, 1.0)], lower_is_better=True)
+    (still,) = compare(measured(1.0, 1.0, 1.0), [measured(1.0, 1.0, 1.0)])
     assert still.verdict == TIE
 
 
 def test_p_is_multiplied_by_the_number_of_pairs_that_can_be_judged() -> None:
     best, others = measured(1.0, 1.1, 1.2), [measured(1.3, 1.5, 1.7), measured(1.2, 1.3, 1.4), measured(5.0)]
-    alone = compare(best, others[:1], lower_is_better=True)[0].p
-    together = compare(best, others, lower_is_better=True)
+    alone = compare(best, others[:1])[0].p
+    together = compare(best, others)
     assert alone is not None
     assert together[0].p == pytest.approx(3 * alone)
     assert together[2].verdict == UNDECIDABLE
@@ -101,8 +102,8 @@ def test_documents_that_two_models_find_hard_in_other_ways_make_a_difference_unc
         runs = np.stack([losses + noise for noise in (0.0, 0.1, 0.2)])
         drawn = draw_documents(runs, np.broadcast_to(tokens, runs.shape).copy(), lambda ratio: ratio)
         sides.append(Measured(runs.sum(1) / tokens.sum(), drawn, 20))
-    assert compare(sides[0], sides[1:], lower_is_better=True)[0].verdict == TIE
-    assert compare(*[Measured(sides[0].values), [Measured(sides[1].values)]], lower_is_better=True)[0].verdict == WORSE
+    assert compare(sides[0], sides[1:])[0].verdict == TIE
+    assert compare(*[Measured(sides[0].values), [Measured(sides[1].values)]])[0].verdict == WORSE
 
 
 # What a language model's losses are like: documents of log-normal length, that differ far more than seeds do, seeds
@@ -125,7 +126,7 @@ def told(random: np.random.Generator, configurations: int, seeds: int, effect: f
         for first in range(0, shape[0], seeds)
     ]
     sides.sort(key=lambda side: float(side.values.mean()))
-    return any(found.verdict != TIE for found in compare(sides[0], sides[1:], lower_is_better=True))
+    return any(found.verdict != TIE for found in compare(sides[0], sides[1:]))
 
 
 @pytest.mark.parametrize(("configurations", "seeds", "times"), [(2, 3, 3000), (2, 10, 3000), (8, 3, 700), (8, 10, 700)])

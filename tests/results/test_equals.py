@@ -50,7 +50,7 @@ def trained(data: TextDataModule, vocabulary: int, seed: int, lr: float) -> dict
 
 @pytest.fixture
 def sweeps(tokenizer: Any, tmp_path: Path) -> Callable[..., Path]:
-    """Makes the folder of a sweep over `run.max_skipped`, which moves no number, or over learning rates that do."""
+    """Makes the folder of a sweep over `data.subset`, which moves no number here, or over learning rates that do."""
     path = tiny.jsonl(tmp_path / "topics.jsonl", *(text[:400] for _, text in sorted(topics.items())))
     cache = str(tmp_path / "cache")
 
@@ -62,7 +62,7 @@ def sweeps(tokenizer: Any, tmp_path: Path) -> Callable[..., Path]:
             luck = 100 * number + seed
             data = TextDataModule(settings, splits, tokenizer, luck, cache)
             kept = trained(data, len(tokenizer), luck, rates[seed // SEEDS])
-            made.trial(folder, {"run.max_skipped": seed // SEEDS, "seed": luck}, kept)
+            made.trial(folder, {"data.subset": seed // SEEDS, "seed": luck}, kept)
         return folder
 
     return sweep
@@ -96,7 +96,7 @@ def redrawn(files: list[Path]) -> float:
     for _ in range(REDRAWN):
         chosen = np.split(random.permutation(len(files))[: 2 * SEEDS], 2)
         sides = [Measured(values[runs], drawn[runs], losses.shape[1]) for runs in chosen]
-        (found,) = compare(sides[0], sides[1:], lower_is_better=True)
+        (found,) = compare(sides[0], sides[1:])
         wins += found.verdict != TIE
     return wins / REDRAWN
 
@@ -104,4 +104,4 @@ def redrawn(files: list[Path]) -> float:
 @pytest.mark.slow
 def test_of_two_configurations_that_differ_the_better_one_wins(sweeps: Callable[..., Path]) -> None:
     (ranking,) = read(sweeps(0, (1e-2, 2e-3))).rankings
-    assert ranking.conclusion() == "run.max_skipped=0 is better than every other."
+    assert ranking.conclusion() == "data.subset=0 is better than every other."

@@ -38,6 +38,32 @@ def test_the_record_says_more_and_knows_trials_that_have_no_folder(tmp_path: Pat
     assert trial_overrides(tmp_path / "optim.lr=9") == ["optim.lr=9"]
 
 
+@pytest.mark.parametrize(
+    ("line", "result", "expected"),
+    [
+        ("running", {"status": "finished"}, ("finished", None)),
+        ("interrupted", {"status": "finished"}, ("finished", None)),
+        ("pending", {"status": "failed", "error": "RunError: full"}, ("failed", "RunError: full")),
+        ("running", {"status": "interrupted"}, ("running", "before")),
+        ("failed", {"status": "finished"}, ("failed", "before")),
+    ],
+)
+def test_a_trial_knows_its_end_before_the_record_does(tmp_path: Path, line: str, result: dict, expected: tuple) -> None:
+    made.trial(tmp_path, {"optim.lr": 0.1}, made.documents(3.0, seed=0), **result)
+    record = {"trials": {"optim.lr=0.1": {"number": 0, "state": line, "why": "before"}}}
+    (tmp_path / "sweep.json").write_text(json.dumps(record))
+    (trial,) = read_sweep(tmp_path).trials
+    assert (trial.state, trial.why) == expected
+
+
+def test_what_cannot_move_the_numbers_is_a_setting_where_it_was_varied_on_purpose(tmp_path: Path) -> None:
+    names = [made.trial(tmp_path, {"run.max_skipped": value}, None).name for value in (1, 2)]
+    assert varied_keys(read_sweep(tmp_path).trials) == []
+    lines = {name: {"overrides": [name], "state": "failed"} for name in names}
+    (tmp_path / "sweep.json").write_text(json.dumps({"trials": lines}))
+    assert varied_keys(read_sweep(tmp_path).trials) == ["run.max_skipped"]
+
+
 def test_a_run_of_its_own_has_no_overrides(tmp_path: Path) -> None:
     assert trial_overrides(tmp_path / "runs" / "x") is None
 

@@ -61,6 +61,44 @@ def test_different_tokenizers_are_ranked_by_bits_per_byte(tmp_path: Path) -> Non
     assert verdicts(ranking) == [None, WORSE]
 
 
+@pytest.mark.parametrize(
+    ("task", "monitor", "rankings_"),
+    [("masked_lm", "val/accuracy", 2), ("seq2seq", "val/loss", 2), ("token_classification", "val/loss", 1)],
+)
+def test_a_metric_of_tokens_is_never_compared_across_tokenizers(
+    tmp_path: Path, task: str, monitor: str, rankings_: int
+) -> None:
+    """Of words and texts it can be."""
+    kept = made.documents(2.0, 0)
+    settings = {"task.name": task, "task.monitor": monitor, "task.mode": "max"}
+    for seed, tokenizer in enumerate("aab"):
+        result = {"metrics": {"after": {monitor: 0.5}}, "validation": {"tokenizer": tokenizer}, "data": {"sha256": "d"}}
+        made.trial(tmp_path, {**settings, "model.checkpoint": tokenizer, "seed": seed}, kept, **result)
+    found = rankings(tmp_path)
+    assert len(found) == rankings_
+    assert all(ranking.data == "d" for ranking in found)
+    assert [bool(ranking.why) for ranking in found] == [rankings_ == 2] * rankings_
+    if rankings_ == 2:
+        assert (
+            found[0].why
+            == f"a ranking for each tokenizer: their tokenizers differ, and {monitor} is of their own tokens"
+        )
+
+
+def test_what_cannot_move_the_numbers_splits_no_configuration(tmp_path: Path) -> None:
+    for lr, loss in {1e-3: 3.0, 1e-2: 2.5}.items():
+        for seed in range(3):
+            more = (
+                {"sweep.retry_failed": True, "data.num_workers": 2, "callbacks.progress.line_seconds": 1}
+                if seed
+                else {}
+            )
+            made.trial(tmp_path, {"optim.lr": lr, "seed": seed, **more}, made.documents(loss + seed / 500, seed))
+    (ranking,) = rankings(tmp_path)
+    assert [list(row.settings) for row in ranking.rows] == [["optim.lr"]] * 2
+    assert verdicts(ranking) == [None, WORSE]
+
+
 def test_different_validation_data_are_never_in_one_ranking(tmp_path: Path) -> None:
     made.rates(tmp_path, {1e-3: 3.0, 1e-2: 2.5})
     made.trial(tmp_path, {"data.path": "other.txt"}, made.documents(1.0, seed=0, data=1))

@@ -14,6 +14,24 @@ def test_corners_are_each_bound_and_choice_with_the_others_at_their_first():
     ]
 
 
+@pytest.mark.parametrize(
+    ("space", "ends"),
+    [
+        ("range(16,64)", ["16", "64"]),
+        ("range(16,70,step=16)", ["16", "64"]),
+        ("int(interval(16,64))", ["16", "64"]),
+        ("choice(16,true)", ["16", "True"]),
+    ],
+)
+def test_the_bounds_are_those_that_optuna_draws_from(space, ends):
+    assert corners([f"data.block_size={space}"]) == [[f"data.block_size={end}"] for end in ends]
+
+
+def test_an_interval_that_is_upside_down_is_told():
+    with pytest.raises(UsageError, match="interval"):
+        corners(["optim.lr=interval(1e-2, 1e-5)"])
+
+
 def test_a_problem_that_several_trials_have_is_told_once():
     message = listed([("a", "bad"), ("b", "bad"), ("c", "worse\nbecause")], 4)
     assert message == "the sweep is wrong:\n  - a, b: bad\n  - c: worse\n    because"

@@ -3,11 +3,11 @@ import json
 import pytest
 
 from domaintune.config import UsageError
-from domaintune.sweeps.recording import Sweep
+from domaintune.sweeps.recording import SweepFolder
 
 
 def test_a_sweep_records_its_trials_and_its_end(tmp_path):
-    sweep = Sweep(tmp_path / "s")
+    sweep = SweepFolder(tmp_path / "s")
     with sweep.recording():
         sweep.ask("seed=0", ["seed=0"]).state = "running"
         sweep.save()
@@ -28,46 +28,57 @@ def test_a_sweep_records_its_trials_and_its_end(tmp_path):
 
 
 def test_a_failed_trial_of_this_command_is_exit_status_1_and_one_of_an_earlier_is_not(tmp_path):
-    first = Sweep(tmp_path / "s")
+    first = SweepFolder(tmp_path / "s")
     with pytest.raises(SystemExit) as stopped, first.recording():
         first.ask("a", []).state = "failed"
     assert stopped.value.code == 1
     assert json.loads(first.file.read_text())["status"] == "failed"
-    second = Sweep(tmp_path / "s")
+    second = SweepFolder(tmp_path / "s")
     with second.recording():
         second.ask("b", []).state = "finished"
     assert [(trial.number, trial.state) for trial in second.trials.values()] == [(0, "failed"), (1, "finished")]
 
 
 def test_what_was_running_when_the_sweep_was_killed_is_interrupted(tmp_path):
-    killed = Sweep(tmp_path / "s")
+    killed = SweepFolder(tmp_path / "s")
     killed.folder.mkdir()
     killed.ask("a", []).state = "running"
     killed.save()
-    again = Sweep(tmp_path / "s")
+    again = SweepFolder(tmp_path / "s")
     with again.recording():
         assert again.trials["a"].state == "interrupted"
 
 
 def test_one_sweep_at_a_time_in_a_folder(tmp_path):
-    holder = Sweep(tmp_path / "s")
+    holder = SweepFolder(tmp_path / "s")
     with holder.recording():
         (tmp_path / "s" / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 1, "job": None}))
-        with pytest.raises(UsageError, match="in use by process 1 on elsewhere"), Sweep(tmp_path / "s").recording():
+        with (
+            pytest.raises(UsageError, match="in use by process 1 on elsewhere"),
+            SweepFolder(tmp_path / "s").recording(),
+        ):
             pass
 
 
 def test_a_sweep_that_never_began_leaves_no_folder(tmp_path):
-    with pytest.raises(UsageError), Sweep(tmp_path / "s").recording():
+    with pytest.raises(UsageError), SweepFolder(tmp_path / "s").recording():
         raise UsageError("wrong")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_that_holds_a_persons_files_stays(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "notes.txt").touch()
+    with pytest.raises(UsageError), SweepFolder(tmp_path / "s").recording():
+        raise UsageError("wrong")
+    assert [file.name for file in (tmp_path / "s").iterdir()] == ["notes.txt"]
 
 
 def test_a_trial_is_known_by_its_config_where_its_name_is_new(tmp_path):
     for folder, config in {"optim.lr=1": "{optim: {lr: 1}, seed: 0}", "other": "{optim: {lr: 2}, seed: 0}"}.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.yaml").write_text(config)
-    sweep = Sweep(tmp_path)
+    sweep = SweepFolder(tmp_path)
     same = {"optim": {"lr": 1}, "seed": 0, "run": {"max_skipped": 3}}
     assert sweep.same_trial("optim.lr=1,seed=0", same, set()) == "optim.lr=1"
     assert sweep.same_trial("optim.lr=1,seed=0", same, {"optim.lr=1"}) == "optim.lr=1,seed=0", "it is another's"

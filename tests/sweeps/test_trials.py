@@ -84,7 +84,16 @@ def record(folder, **result):
 )
 def test_what_became_of_a_trial(tmp_path, result, exit_status, output, expected):
     record(tmp_path / "trial", **result)
-    assert outcome(tmp_path / "trial", "val/loss", exit_status, output) == expected
+    assert outcome(tmp_path / "trial", "val/loss", exit_status, output, {}) == expected
+
+
+def test_a_trial_that_dies_after_its_end_has_finished(tmp_path):
+    result = {"status": "finished", "metrics": {"after": {"val/loss": 2.5}}}
+    record(tmp_path / "trial", **result)
+    died = ("finished", f"exit status {-signal.SIGSEGV} after its end", 2.5)
+    assert outcome(tmp_path / "trial", "val/loss", -signal.SIGSEGV, "", {}) == died
+    of_an_earlier = outcome(tmp_path / "trial", "val/loss", -signal.SIGSEGV, "", result)
+    assert of_an_earlier == ("failed", "SIGSEGV", None), "it was to be trained longer, and died before that began"
 
 
 def test_the_last_error_of_an_output_is_found_before_what_was_printed_after_it():

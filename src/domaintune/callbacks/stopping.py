@@ -1,8 +1,6 @@
 """What ends a run before its steps are done: signals, with a checkpoint and 128 + their number; and time."""
 
-import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,7 +9,7 @@ from typing import Any, NoReturn
 import lightning as L
 from lightning.pytorch.callbacks import Timer
 
-from domaintune.recording import process_rank
+from domaintune.queueing import requeue_after
 
 # Of Ctrl-C, of a scheduler before it kills, and of SLURM (`--signal=USR1@120`) before the time is over.
 CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
@@ -46,7 +44,7 @@ class StopOnSignal(L.Callback):
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if not self._training or self.received is not None:
-            _requeue_after(number)
+            requeue_after(number)
             raise SystemExit(128 + number)
         self.received = number
         print(f"{signal.Signals(number).name}: saving after this step; once more stops at once", flush=True)
@@ -68,7 +66,7 @@ class StopOnSignal(L.Callback):
         if not trainer.is_global_zero:
             raise SystemExit(0)  # else the first rank would be killed before it has written how the run ended
         number = self.received or signal.SIGTERM
-        _requeue_after(number)
+        requeue_after(number)
         raise SystemExit(128 + number)
 
 
@@ -78,16 +76,3 @@ class StepTimer(Timer):
     def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any, **named: Any) -> None:
         if not trainer.fit_loop._should_accumulate():
             super().on_train_batch_end(trainer, *arguments, **named)
-
-
-def _requeue_after(number: int) -> None:
-    """Queues a job of SLURM anew, once for all its processes, where that is what the signal asks for."""
-    if number == getattr(signal, "SIGUSR1", None) and process_rank() == 0 and (job := _slurm_job()):
-        subprocess.run(["scontrol", "requeue", job], check=False)
-
-
-def _slurm_job() -> str | None:
-    """The job that this process belongs to, as `scontrol` names it."""
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")

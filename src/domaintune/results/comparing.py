@@ -29,8 +29,9 @@ FEWEST_SEEDS = 3
 DRAWS = 2000  # of the documents: the standard deviation of so many is known to 1.6 %
 DRAWN_AT_ONCE = 4 << 20  # documents
 
-BETTER, WORSE, TIE = "better", "worse", "tie"
+WORSE, TIE = "worse", "tie"
 UNDECIDABLE = "not decidable with fewer than three seeds"
+NO_SPREAD = "not decidable where all seeds give the same figure"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Comparison:
     Attributes:
         difference: of the means over seeds, the reference's subtracted; in units of the metric.
         standard_error: of it; None with fewer than three seeds on either side.
-        p: how often equals differ by as much, adjusted for the number of pairs; None likewise.
+        p: how often equals differ by as much, adjusted for the number of pairs; None likewise, and where figures differ
+            but seeds don't, as of a few hundred labels: how much is chance can't be told then.
         verdict: one of the constants above.
     """
 
@@ -88,22 +90,21 @@ def draw_documents(numerators: Array, denominators: Array, metric: Callable[[Arr
     return metric(drawn[:runs] / drawn[runs:])
 
 
-def compare(reference: Measured, others: Sequence[Measured], lower_is_better: bool) -> list[Comparison]:
-    """Each of the others against the reference, which may have been picked for being the best of all.
+def compare(best: Measured, others: Sequence[Measured]) -> list[Comparison]:
+    """Each of the others against the one with the best mean.
 
     Where all are equal, at most LEVEL of such rankings tell any difference: p-values are multiplied by the number of
     pairs (Bonferroni), not of comparisons, since the best was picked by the same figures that it is judged by.
     """
-    found = [_compare(reference, other) for other in others]
+    found = [_compare(best, other) for other in others]
     tested = 1 + sum(p is not None for _, _, p in found)
     comparisons = []
     for difference, error, p in found:
         if p is None:
-            comparisons.append(Comparison(difference))
+            comparisons.append(Comparison(difference, error, None, UNDECIDABLE if error is None else NO_SPREAD))
             continue
         p = min(1.0, p * tested * (tested - 1) / 2)
-        verdict = TIE if p > LEVEL else WORSE if (difference > 0) == lower_is_better else BETTER
-        comparisons.append(Comparison(difference, error, p, verdict))
+        comparisons.append(Comparison(difference, error, p, TIE if p > LEVEL else WORSE))
     return comparisons
 
 
@@ -112,25 +113,25 @@ def _compare(reference: Measured, other: Measured) -> tuple[float, float | None,
     difference = float(other.values.mean() - reference.values.mean())
     if min(len(reference.values), len(other.values)) < FEWEST_SEEDS:
         return difference, None, None
-    parts = [(float(side.values.var(ddof=1)) / len(side.values), len(side.values) - 1) for side in (reference, other)]
+    parts = [(_variance(side.values) / len(side.values), len(side.values) - 1) for side in (reference, other)]
     if reference.drawn is not None and other.drawn is not None and reference.documents > 1:
         drawn = other.drawn.mean(0) - reference.drawn.mean(0)
         unbiased = reference.documents / (reference.documents - 1)
         parts.append((float(drawn.var(ddof=1)) * unbiased, reference.documents - 1))
     variance = sum(part for part, _ in parts)
     if variance == 0:
-        return difference, 0.0, float(difference == 0)
+        return difference, 0.0, None if difference else 1.0
     freedom = variance**2 / sum(part**2 / own for part, own in parts)
     return difference, math.sqrt(variance), two_sided_p(difference / math.sqrt(variance), freedom)
 
 
+def _variance(values: Array) -> float:
+    """Of figures that are all the same it is 0, and not what rounding their mean leaves."""
+    return float(values.var(ddof=1)) if np.ptp(values) else 0.0
+
+
 def two_sided_p(t: float, freedom: float) -> float:
-    """How often Student's t with so many degrees of freedom (1 or more, not only whole) is farther from 0 than `t`."""
-    freedom = min(freedom, 1e5)  # of the normal distribution but for the fifth digit
-    # With t = sqrt(freedom) * tan(angle) the density is a power of the cosine: smooth, and on a finite stretch.
-    narrow = min(math.pi / 2, 12 / math.sqrt(freedom))
-    angles = np.linspace(0, narrow, 20_001)
-    density = np.cos(angles) ** (freedom - 1)
-    up_to = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    inside = np.interp(math.atan(abs(t) / math.sqrt(freedom)), angles, up_to) / up_to[-1]
-    return float(1 - inside)
+    """How often Student's t with so many degrees of freedom is farther from 0 than `t`."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(freedom, -abs(t)))

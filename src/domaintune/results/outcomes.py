@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.config import UsageError
+from domaintune.differing import may_differ
 from domaintune.recording import read_config
+from domaintune.writing import end_of
 
-# What differs between all trials, or says nothing about the numbers.
-NOT_SETTINGS = ("name", "fresh", "logger", "paths", "model.measured_lr")
-LAST_LINES, LAST_BYTES = 8, 16_384  # of a failed trial's output
+LAST_LINES = 8  # of a failed trial's output
 SEED = "seed"
 
 
@@ -52,9 +52,7 @@ class Trial:
         file = self.folder / "output.log"
         if not file.exists():
             return str(self.result.get("error") or "").splitlines()[-LAST_LINES:]
-        with file.open("rb") as log:
-            log.seek(max(0, log.seek(0, 2) - LAST_BYTES))
-            lines = log.read().decode(errors="replace").split("\n")
+        lines = end_of(file).split("\n")
         # A progress bar draws over its line: what counts is what stood there last.
         shown = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in lines]
         return [line for line in shown if line][-LAST_LINES:]
@@ -107,6 +105,9 @@ def _read_trial(folder: Path, number: int, line: dict[str, Any]) -> Trial:
     state = line.get("state") or result.get("status", "pending")
     why = line.get("why")
     monitor = settings.get("task.monitor")
+    ended = result.get("status")
+    if state in ("pending", "running", "interrupted") and ended in ("finished", "failed"):
+        state, why = ended, None  # whoever writes sweep.json was gone by then, or has not seen it yet
     if state == "finished" and not math.isfinite(result.get("metrics", {}).get("after", {}).get(monitor, math.nan)):
         state, why = "failed", why or f"{monitor} is not finite"
     if why is None and state == "failed":
@@ -127,8 +128,6 @@ def _read_trial(folder: Path, number: int, line: dict[str, Any]) -> Trial:
 def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         path = f"{prefix}{key}"
-        if path in NOT_SETTINGS:
-            continue
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{path}.")
         else:
@@ -139,9 +138,12 @@ def varied_keys(trials: Sequence[Trial]) -> list[str]:
     """The settings that differ between trials, in the order of the config; the seed is not among them.
 
     Told by the configs, so that it stays right when a grid is widened, and says what a choice as `model=gpt2` meant.
+    What can't move the numbers makes no difference, unless it was varied on purpose.
     """
     with_config = [trial.settings for trial in trials if trial.settings]
-    keys = dict.fromkeys(key for settings in with_config for key in settings if key != SEED)
+    purpose = {override.lstrip("+~").partition("=")[0] for trial in trials for override in trial.overrides}
+    found = dict.fromkeys(key for settings in with_config for key in settings if key != SEED)
+    keys = [key for key in found if key in purpose or not may_differ(key)]
     return [key for key in keys if any(each.get(key) != with_config[0].get(key) for each in with_config)]
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.results.charts import learning_rates, parallel_coordinates, validation_curves
-from domaintune.results.comparing import FEWEST_SEEDS
 from domaintune.results.outcomes import Sweep, shown
 from domaintune.results.ranking import Ranking
 
@@ -26,7 +25,6 @@ def page(sweep: Sweep, varied: Sequence[str], rankings: Sequence[Ranking]) -> st
         finished=sweep.count("finished"),
         waiting=sweep.count("pending", "running"),
         data=_data(sweep),
-        fewest=FEWEST_SEEDS,
     )
 
 

@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.results.comparing import TIE, UNDECIDABLE, WORSE, Comparison, Measured, compare, draw_documents
+from domaintune.results.comparing import TIE, WORSE, Comparison, Measured, compare, draw_documents
 from domaintune.results.outcomes import Trial, shown
 
 Array = npt.NDArray[np.float64]
-PER_TOKEN = ("val/loss", "val/perplexity")  # what can't be compared where tokens are cut otherwise
+# Of each task, what can't be compared where tokens are cut otherwise.
+PER_TOKEN = {
+    "causal_lm": ("val/loss", "val/perplexity"),
+    "seq2seq": ("val/loss", "val/perplexity"),
+    "masked_lm": ("val/loss", "val/perplexity", "val/accuracy"),
+}
 PER_BYTE = "val/bits_per_byte"
 # What a metric is computed from: the sums of two arrays of validation.npz, and a function of their ratio. Of others
 # only the spread over seeds is known.
@@ -90,7 +95,8 @@ class Ranking:
         ties = [self.label(row) for row in following if row.comparison and row.comparison.verdict == TIE]
         if ties:
             return f"No winner: {best} ties with {ties[0] if len(ties) == 1 else f'{len(ties)} others'}."
-        return f"{best} came out best; whether by more than luck is {UNDECIDABLE}."
+        open_ = next(verdict for verdict in verdicts if verdict != WORSE)
+        return f"{best} came out best; whether by more than luck is {open_}."
 
 
 def configurations(trials: Sequence[Trial], varied: Sequence[str]) -> list[tuple[dict[str, Any], list[Trial]]]:
@@ -104,30 +110,46 @@ def configurations(trials: Sequence[Trial], varied: Sequence[str]) -> list[tuple
 
 
 def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
-    """One ranking for each task, monitored metric and validation data; trials that are not finished are in none."""
+    """One ranking for each task, monitored metric and validation data; trials that are not finished are in none.
+
+    Of different tokenizers, a metric of tokens has a ranking for each, unless there is one of bytes for all.
+    """
     alike: dict[tuple[str, ...], list[Trial]] = defaultdict(list)
     for trial in trials:
         if trial.metrics:
             task = [str(trial.settings.get(f"task.{key}")) for key in ("name", "monitor", "mode")]
             alike[*task, _data(trial)].append(trial)
-    rankings = [_rank(group, trials, varied, key[1], key[2], key[3]) for key, group in alike.items()]
+    rankings = []
+    for (task_name, metric, mode, data), group in alike.items():
+        by_tokenizer: dict[str, list[Trial]] = defaultdict(list)
+        for trial in group:
+            by_tokenizer[str(trial.result.get("validation", {}).get("tokenizer"))].append(trial)
+        parts, why = [group], ""
+        if metric in PER_TOKEN.get(task_name, ()) and len(by_tokenizer) > 1:
+            why = f"their tokenizers differ, and {metric} is of their own tokens"
+            if all(PER_BYTE in trial.metrics for trial in group):
+                metric, mode, why = PER_BYTE, "min", f"ranked by {PER_BYTE}: {why}"
+            else:
+                parts, why = list(by_tokenizer.values()), f"a ranking for each tokenizer: {why}"
+        rankings += [_rank(part, trials, varied, metric, mode, data, why) for part in parts]
     return sorted(rankings, key=lambda ranking: -len(ranking.rows))
 
 
 def _data(trial: Trial) -> str:
     """What was validated on; of runs that recorded no more, the whole of their data."""
-    kept = trial.result.get("validation") or trial.result.get("data", {})
-    return str(kept.get("sha256"))
+    kept = [trial.result.get(key, {}).get("sha256") for key in ("validation", "data")]
+    return str(kept[0] or kept[1])
 
 
 def _rank(
-    group: Sequence[Trial], trials: Sequence[Trial], varied: Sequence[str], metric: str, mode: str, data: str
+    group: Sequence[Trial],
+    trials: Sequence[Trial],
+    varied: Sequence[str],
+    metric: str,
+    mode: str,
+    data: str,
+    why: str,
 ) -> Ranking:
-    why = ""
-    tokenizers = {trial.result.get("validation", {}).get("tokenizer") for trial in group}
-    if metric in PER_TOKEN and len(tokenizers) > 1 and all(PER_BYTE in trial.metrics for trial in group):
-        why = f"ranked by {PER_BYTE}: their tokenizers differ, and {metric} is of their own tokens"
-        metric, mode = PER_BYTE, "min"
     rows = [
         Row(
             settings,
@@ -141,7 +163,7 @@ def _rank(
     lower = mode == "min"
     rows.sort(key=lambda row: row.mean if lower else -row.mean)
     measured, documents = _measure(rows, metric)
-    comparisons = [None, *compare(measured[0], measured[1:], lower)]
+    comparisons = [None, *compare(measured[0], measured[1:])]
     judged = tuple(
         Row(row.settings, row.finished, row.others, row.values, comparison)
         for row, comparison in zip(rows, comparisons, strict=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 class Ending:
@@ -23,12 +24,13 @@ class Ending:
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Keeps signals for `told` while the block runs."""
+        """Keeps signals for `told` while the block runs; what is ignored, as SIGHUP under nohup, stays ignored."""
 
         def receive(number: int, _frame: FrameType | None) -> None:
             self._signals.append(number)
 
-        before = {number: signal.signal(number, receive) for number in CAUGHT}
+        heard = [number for number in CAUGHT if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, receive) for number in heard}
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """What every launcher does: the trials of a batch are checked, those that have finished left out, the others run."""
 
 import json
+import logging
 import math
 import os
 import re
@@ -8,7 +9,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config import UsageError
+from domaintune.queueing import requeue_after
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
 from domaintune.sweeps.ending import Ending
 from domaintune.sweeps.preflight import Hashes, Preflight, check_varied, listed
-from domaintune.sweeps.recording import Sweep
+from domaintune.sweeps.recording import SweepFolder
 from domaintune.sweeps.table import TrialTable
-from domaintune.sweeps.trials import Trial, finished, trial_name, varied_overrides
+from domaintune.sweeps.trials import ENDED, TrialRecord, finished, outcome, trial_name, varied_overrides
 
 LINE_SECONDS = 5  # between two lines of a trial's progress, which the table reads
 PLAIN = re.compile(r"[A-Za-z_][\w.-]*")  # Hydra's grammar takes it without quotes, unless it is one of the next
@@ -38,8 +40,10 @@ class Planned:
     overrides: list[str]
     varied: list[str]
     config: Config | None = None
+    hashes: Hashes = field(default_factory=dict)
     finished: bool = False
     problem: str | None = None
+    is_another: bool = False  # its folder holds a run that it would not go on with
 
 
 @dataclass
@@ -47,10 +51,11 @@ class Start:
     """A trial that is due."""
 
     name: str
-    trial: Trial
+    trial: TrialRecord
     folder: Path
     config: Config
     command: list[str]
+    earlier: dict[str, Any]  # what an earlier process has left in result.json
 
 
 class TrialLauncher(Launcher):
@@ -59,14 +64,17 @@ class TrialLauncher(Launcher):
     Attributes:
         sweep: the record of the trials.
         ending: what ends the sweep early.
-        strict: whether one wrong config keeps all trials from starting; a search counts it as a bad trial.
+        strict: whether one wrong config keeps all trials from starting; a search counts it as a bad trial. What would
+            take another run's folder starts in neither.
     """
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        # Hydra makes INFO the root's level, at which it, its sweepers and TensorBoard talk.
+        logging.getLogger().setLevel(logging.WARNING)
         self.composed = config
         self.typed = list(config.hydra.overrides.task)
         self.preflight = Preflight(hydra_context.config_loader, config)
-        self.sweep = Sweep(Path(config.hydra.sweep.dir))
+        self.sweep = SweepFolder(Path(config.hydra.sweep.dir))
         self.table = TrialTable(self.sweep)
         self.ending = Ending()
         self.strict = True
@@ -75,29 +83,34 @@ class TrialLauncher(Launcher):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """What stands around all batches of a sweep: its record, and what is shown of it."""
-        with self.sweep.recording(), self.table.shown():
-            yield
+        try:
+            with self.sweep.recording(), self.table.shown():
+                yield
+        except SystemExit as stopped:
+            requeue_after(int(stopped.code or 0) - 128)
+            raise
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Runs a batch of trials. A trial without a metric returns the worst there is: it counts, and ends nothing.
 
         Raises:
-            UsageError: with all problems of the batch, where the launcher is strict.
+            UsageError: with all problems of the batch, where the launcher is strict or a folder holds another run.
+            SystemExit: it was stopped before all trials had ended.
         """
-        batch = [list(overrides) for overrides in job_overrides]
+        planned = self._composed(job_overrides)
         if self._fresh:
-            self.check(batch)  # nothing is moved for a sweep that can't begin
-            self.sweep.move_aside()
-            self._fresh = False
-        planned = self._plan(batch)
-        problems = [(each.name, each.problem) for each in planned if each.problem]
-        if problems and self.strict:
-            raise UsageError(listed(problems, len(planned)))
+            refuse(planned)
+        self.begin()
+        for each in planned:
+            self._find(each, {other.name for other in planned if other is not each})
+        if self.strict or any(each.is_another for each in planned):
+            refuse(planned)
         due = {start.name: start for each in planned if (start := self._record(each))}
         self.sweep.save()
-        self.table.left_out([each.name for each in planned if each.name not in due])
+        self._tell_left_out([each for each in planned if each.name not in due])
         if due:
             self.run(list(due.values()))
+            self._stop_where_told()
         worst = -math.inf if self.composed.task.mode == "max" else math.inf
         return [_returned(self.sweep.trials[each.name], worst) for each in planned]
 
@@ -105,49 +118,83 @@ class TrialLauncher(Launcher):
     def run(self, starts: list[Start]) -> None:
         """Runs trials and records in `sweep` what becomes of each.
 
-        Raises:
-            SystemExit: it was stopped; all trials have ended.
+        It returns when all of them have ended, or are stopped because `ending` told so.
         """
+
+    def ready(self) -> None:
+        """Raises UsageError or RunError where trials can't be started; called before anything is moved or recorded."""
+
+    def begin(self) -> None:
+        """What comes between the checks and the first change to the folder of the sweep."""
+        self.ready()
+        if self._fresh:
+            self.sweep.move_aside()
+            self._fresh = False
 
     def check(self, points: Sequence[Sequence[str]]) -> None:
         """Raises UsageError with every problem of configs, which need not become trials."""
-        planned = [self._composed(list(overrides)) for overrides in points]
-        if problems := [(each.name, each.problem) for each in planned if each.problem]:
-            raise UsageError(listed(problems, len(points)))
+        refuse(self._composed(points))
 
-    def _composed(self, overrides: list[str]) -> Planned:
-        varied = varied_overrides(overrides, self.typed)
-        each = Planned(trial_name(varied), overrides, varied)
-        try:
-            check_varied(varied)
-            each.config, _ = self._checked(each)
-        except UsageError as error:
-            each.problem = str(error)
-        return each
+    def ended(self, start: Start, status: int, printed: str) -> None:
+        """Records the end of a trial's process.
 
-    def _checked(self, each: Planned) -> tuple[Config, Hashes]:
-        return self.preflight.check(self._trial_overrides(each.overrides), self.sweep.folder / each.name)
+        Args:
+            printed: the end of its output.
+        """
+        start.trial.exit = status
+        start.trial.state, start.trial.why, start.trial.value = outcome(
+            start.folder, start.config.task.monitor, status, printed, start.earlier
+        )
 
-    def _plan(self, batch: list[list[str]]) -> list[Planned]:
-        """Composed and checked, also against what an earlier sweep has left in the folders."""
-        planned = [self._composed(overrides) for overrides in batch]
-        for each in planned:
-            if each.config is None:
-                continue
-            others = {other.name for other in planned if other is not each}
-            each.name = self.sweep.same_trial(each.name, asdict(each.config), others)
-            folder = self.sweep.folder / each.name
+    def _stop_where_told(self) -> None:
+        """Raises SystemExit where the sweep was stopped before all its trials had ended."""
+        open_ = [name for name in self.sweep.asked if self.sweep.trials[name].state not in ENDED]
+        if open_ and (number := self.ending.told()):
+            raise SystemExit(128 + number)
+
+    def _composed(self, batch: Sequence[Sequence[str]]) -> list[Planned]:
+        """The configs of trials, each checked by itself."""
+        if self.strict:
+            self.table.say(f"checking {len(batch)} configs")
+        planned = []
+        for overrides in batch:
+            varied = varied_overrides(overrides, self.typed)
+            each = Planned(trial_name(varied), list(overrides), varied)
             try:
-                each.finished = RunFolder(folder).has_finished(*self._checked(each))
+                check_varied(varied)
+                self._check(each)
             except UsageError as error:
-                each.problem = str(error).replace(str(folder), "its folder", 1)
+                each.problem = str(error)
+            planned.append(each)
         return planned
+
+    def _check(self, each: Planned) -> None:
+        overrides = self._trial_overrides(each.overrides)
+        each.config, each.hashes = self.preflight.check(overrides, self.sweep.folder / each.name)
+
+    def _find(self, each: Planned, others: set[str]) -> None:
+        """Looks at what an earlier sweep has left of a trial.
+
+        Args:
+            others: the names of the other trials of this command.
+        """
+        if each.config is None:
+            return
+        name = self.sweep.same_trial(each.name, asdict(each.config), others)
+        if name != each.name:
+            each.name = name
+            self._check(each)  # the folder is part of the config
+        folder = self.sweep.folder / each.name
+        try:
+            each.finished = RunFolder(folder).has_finished(each.config, each.hashes)
+        except UsageError as error:
+            each.is_another, each.problem = True, str(error).replace(str(folder), "its folder", 1)
 
     def _record(self, each: Planned) -> Start | None:
         """Takes a trial into the record; None where there is nothing to start."""
         trial, folder = self.sweep.ask(each.name, each.varied), self.sweep.folder / each.name
         if each.problem or each.config is None:
-            trial.state, trial.why = "failed", each.problem
+            trial.state, trial.why, trial.value, trial.exit = "failed", each.problem, None, None
             return None
         if each.finished:
             trial.state, trial.why, trial.value = finished(folder, each.config.task.monitor)
@@ -155,7 +202,18 @@ class TrialLauncher(Launcher):
         if trial.state == "failed" and not each.config.sweep.retry_failed:
             return None
         trial.state, trial.why, trial.value, trial.exit = "pending", None, None, None
-        return Start(each.name, trial, folder, each.config, self._command(each, folder))
+        earlier = RunFolder(folder).earlier() or {}
+        return Start(each.name, trial, folder, each.config, self._command(each, folder), earlier)
+
+    def _tell_left_out(self, planned: list[Planned]) -> None:
+        """Says which trials are not started."""
+        failed = [each for each in planned if self.sweep.trials[each.name].state == "failed" and not each.problem]
+        if done := sum(self.sweep.trials[each.name].state == "finished" for each in planned):
+            self.table.say(f"{done} finished already")
+        if again := sum(not each.finished for each in failed):
+            self.table.say(f"{again} failed before; sweep.retry_failed=true tries again")
+        if lost := sum(each.finished for each in failed):
+            self.table.say(f"{lost} finished before, with a metric that is not finite: another try would end alike")
 
     def _trial_overrides(self, overrides: list[str]) -> list[str]:
         """What a trial is composed from: its own, and what it must know of the sweep."""
@@ -175,9 +233,15 @@ class TrialLauncher(Launcher):
         return [sys.executable, os.path.abspath(sys.argv[0]), *flags, *self._trial_overrides(each.overrides), run_dir]
 
 
-def _returned(trial: Trial, worst: float) -> JobReturn:
+def _returned(trial: TrialRecord, worst: float) -> JobReturn:
     value = worst if trial.value is None else trial.value
     return JobReturn(overrides=trial.overrides, status=JobStatus.COMPLETED, _return_value=value)
+
+
+def refuse(planned: Sequence[Planned]) -> None:
+    """Raises UsageError with all problems of a batch, where there are any."""
+    if problems := [(each.name, each.problem) for each in planned if each.problem]:
+        raise UsageError(listed(problems, len(planned)))
 
 
 def quoted(text: str) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from domaintune.config import UsageError, check, one_or_list
+from domaintune.config import UsageError, check, check_callbacks, one_or_list
 from domaintune.exiting import told_by_hydra
 from domaintune.preparing import prepare
 from domaintune.settings import Config
@@ -53,6 +53,7 @@ class Preflight:
             with open_dict(composed):
                 del composed["hydra"]
             config = check(composed)
+            check_callbacks(config)
         finally:
             HydraConfig.instance().set_config(self._sweep)
         return config, self._hashes(config)
@@ -106,15 +107,24 @@ def corners(arguments: list[str]) -> list[list[str]]:
     Args:
         arguments: overrides, among which are intervals, ranges and choices.
     """
-    values: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(arguments):
-        value = override.value()
-        if isinstance(value, IntervalSweep):
-            values[override.get_key_element()] = [str(value.start), str(value.end)]
-        elif override.is_sweep_override():
-            values[override.get_key_element()] = list(override.sweep_string_iterator())
-        else:
-            values[override.get_key_element()] = [override.get_value_element_as_str()]
+    values = {
+        override.get_key_element(): list(_ends(override))
+        for override in OverridesParser.create().parse_overrides(arguments)
+    }
     firsts = {key: options[0] for key, options in values.items()}
     points = [firsts] + [{**firsts, key: other} for key, options in values.items() for other in options[1:]]
     return [[f"{key}={value}" for key, value in point.items()] for point in points]
+
+
+def _ends(override: Override) -> Iterator[str]:
+    """What an override may become: its choices, or the bounds that Optuna draws from, which is not Hydra's range."""
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
+
+    try:
+        drawn = create_optuna_distribution_from_override(override)
+    except ValueError as error:
+        raise UsageError(f"{override.input_line}: {error}") from error
+    if isinstance(drawn, str):
+        yield drawn
+    else:
+        yield from map(str, drawn.choices if hasattr(drawn, "choices") else (drawn.low, drawn.high))

@@ -10,7 +10,6 @@ from typing import Any
 from domaintune.differing import limit
 from domaintune.sweeps.launching import Start, TrialLauncher
 from domaintune.sweeps.processes import TrialProcess
-from domaintune.sweeps.trials import outcome
 
 POLL_SECONDS = 0.05
 # Whoever kills a whole sweep may begin with its trials: only one that the sweep outlives has failed by itself.
@@ -31,8 +30,8 @@ class Running:
 class ProcessLauncher(TrialLauncher):
     """A crash, a kill or a poisoned device takes one trial only.
 
-    The first SIGINT, SIGTERM or SIGHUP, or the end of sweep.max_time, asks the trials to save and end, and starts no
-    more. A second signal kills them.
+    The first SIGINT, SIGTERM, SIGHUP or SIGUSR1, or the end of sweep.max_time, asks the trials to save and end, and
+    starts no more. A second signal kills them.
     """
 
     def setup(self, **context: Any) -> None:
@@ -49,7 +48,7 @@ class ProcessLauncher(TrialLauncher):
                 while self._running or (waiting and not self.ending.told()):
                     while waiting and len(self._running) < self._n_jobs and not self.ending.told():
                         self._begin(waiting.pop())
-                    self._stop_where_told()
+                    self._stop_trials()
                     for each in list(self._running):
                         self._look_after(each)
                     self.table.refresh()
@@ -57,8 +56,6 @@ class ProcessLauncher(TrialLauncher):
             finally:
                 for each in self._running:
                     each.process.kill()
-        if number := self.ending.told():
-            raise SystemExit(128 + number)
 
     def _begin(self, start: Start) -> None:
         place = min(set(range(self._n_jobs)) - {each.place for each in self._running})
@@ -70,7 +67,7 @@ class ProcessLauncher(TrialLauncher):
         self._running.append(Running(start, process, place, time.monotonic()))
         self.table.event(start.name)
 
-    def _stop_where_told(self) -> None:
+    def _stop_trials(self) -> None:
         if not self.ending.told():
             return
         if first := [each for each in self._running if not each.stopped]:
@@ -90,10 +87,8 @@ class ProcessLauncher(TrialLauncher):
         if status == -signal.SIGKILL and not running.stopped:
             time.sleep(OUTLIVED_SECONDS)
         self._running.remove(running)
-        trial.exit = status
         trial.seconds += time.monotonic() - running.began
-        monitor = start.config.task.monitor
-        trial.state, trial.why, trial.value = outcome(start.folder, monitor, status, running.process.printed())
+        self.ended(start, status, running.process.printed())
         if running.stopped and trial.state != "finished":
             trial.state, trial.why = "interrupted", None
         self.sweep.save()

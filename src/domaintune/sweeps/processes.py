@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from domaintune.writing import end_of
+
 # Each waits for a line from the process that starts them. The first starts the trial only then, when its watchdog
 # stands. The second, where the end of the file comes in place of the line, because that process is gone however it
 # ended, kills all processes of the trial: workers of loaders and of DDP too.
 GATE = 'read -r _ && exec "$@" </dev/null'
 WATCHDOG = 'read -r _ || kill -s KILL -- "-$0"'
-TAIL = 16_384  # bytes of the output in which an error is looked for
 
 
 class TrialProcess:
@@ -72,9 +73,7 @@ class TrialProcess:
 
     def printed(self) -> str:
         """The end of what it has printed since it was started."""
-        with self.output.open("rb") as log:
-            log.seek(max(self._output_from, log.seek(0, os.SEEK_END) - TAIL))
-            return log.read().decode(errors="replace")
+        return end_of(self.output, self._output_from)
 
 
 def _send_line(process: subprocess.Popen[bytes]) -> None:

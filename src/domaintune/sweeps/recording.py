@@ -1,7 +1,7 @@
 """The folder of a sweep: its trials, and sweep.json, which says what became of each. Imports nothing heavy."""
 
 import json
-import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -13,11 +13,11 @@ from domaintune.config import RunError, UsageError
 from domaintune.differing import deciding
 from domaintune.locking import Lock
 from domaintune.recording import now, read_config, typed_command
-from domaintune.sweeps.trials import Trial
+from domaintune.sweeps.trials import TrialRecord
 from domaintune.writing import write_whole
 
 
-class Sweep:
+class SweepFolder:
     """One sweep's folder and its sweep.json, which is written anew at every change.
 
     What stands there and in the trials' folders is all that a later start of the sweep needs.
@@ -25,11 +25,11 @@ class Sweep:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.trials: dict[str, Trial] = {}
+        self.trials: dict[str, TrialRecord] = {}
         self.asked: set[str] = set()  # the trials of this command; a narrower grid leaves the others alone
         self._record: dict[str, Any] = {"command": typed_command(), "started": now(), "ended": None}
         self._lock = Lock(folder)
-        self._identities: dict[str, str] | None = None
+        self._identities: dict[str, list[str]] | None = None
 
     @property
     def file(self) -> Path:
@@ -48,7 +48,10 @@ class Sweep:
             self._load()
             yield
         except UsageError:
-            self._leave_no_trace()
+            if self.asked:
+                self._end("failed")
+            else:
+                self._leave_no_trace()
             raise
         except (KeyboardInterrupt, SystemExit):
             self._end("interrupted")
@@ -72,9 +75,9 @@ class Sweep:
         except OSError as error:
             raise RunError(f"{self.file} can't be written: {error}") from error
 
-    def ask(self, name: str, overrides: list[str]) -> Trial:
+    def ask(self, name: str, overrides: list[str]) -> TrialRecord:
         """The trial of this name, which is added where it is new, with what varies now."""
-        trial = self.trials.setdefault(name, Trial(number=len(self.trials)))
+        trial = self.trials.setdefault(name, TrialRecord(number=len(self.trials)))
         trial.overrides = overrides
         self.asked.add(name)
         return trial
@@ -91,12 +94,12 @@ class Sweep:
         if (self.folder / name / "config.yaml").exists():
             return name
         if self._identities is None:
-            folders = [file.parent for file in sorted(self.folder.glob("*/config.yaml"))]
-            self._identities = {folder.name: _identity(read_config(folder)) for folder in folders}
-        for earlier, identity in self._identities.items():
-            if earlier not in others and identity == _identity(config):
-                return earlier
-        return name
+            self._identities = defaultdict(list)
+            for file in sorted(self.folder.glob("*/config.yaml")):
+                self._identities[_identity(read_config(file.parent))].append(file.parent.name)
+        if not self._identities:
+            return name
+        return next((earlier for earlier in self._identities[_identity(config)] if earlier not in others), name)
 
     def _load(self) -> None:
         """What an earlier process left; what was running then, isn't now."""
@@ -104,7 +107,7 @@ class Sweep:
             return
         earlier = json.loads(self.file.read_text(encoding="utf-8"))
         self._record["started"] = earlier["started"]
-        self.trials = {name: Trial(**trial) for name, trial in earlier["trials"].items()}
+        self.trials = {name: TrialRecord(**trial) for name, trial in earlier["trials"].items()}
         for trial in self.trials.values():
             trial.state = "interrupted" if trial.state == "running" else trial.state
 
@@ -129,10 +132,9 @@ class Sweep:
 
     def _leave_no_trace(self) -> None:
         """Of a sweep that never began."""
-        if not self.file.exists() and not any(path.is_dir() for path in self.folder.iterdir()):
-            self._lock.release()
-            with suppress(OSError):
-                shutil.rmtree(self.folder)
+        self._lock.release()
+        with suppress(OSError):  # it holds something
+            self.folder.rmdir()
 
 
 def _identity(config: dict[str, Any]) -> str:

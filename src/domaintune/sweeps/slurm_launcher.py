@@ -15,11 +15,12 @@ from domaintune.differing import limit
 from domaintune.recording import RunFolder
 from domaintune.sweeps.launching import Start, TrialLauncher
 from domaintune.sweeps.slurm_trial import run_trial
-from domaintune.sweeps.trials import outcome
+from domaintune.sweeps.trials import finished, last_error
+from domaintune.writing import end_of
 
 POLL_SECONDS = 2.0
+SILENT_SECONDS = 600.0  # how long SLURM may not answer
 GONE_SECONDS = 30.0  # how long the result of a job may need to be seen on this machine
-TAIL = 16_384  # bytes of the output in which an error is looked for
 
 
 @dataclass
@@ -43,18 +44,31 @@ class SlurmLauncher(TrialLauncher):
         self.ending.seconds = limit(settings.sweep.max_time)
         open_jobs = self._submit(starts)
         cancelled = False
+        answered = time.monotonic()
         with self.ending.catching():
             while open_jobs:
-                if self.ending.told() and not cancelled:
-                    self.table.say(f"{self.ending.words()}: the jobs are cancelled; trials that run save and end")
-                    slurm("scancel", *(each.job.job_id for each in open_jobs))
-                    cancelled = True
-                states = self._states()
+                states = None
+                try:
+                    if self.ending.told() and not cancelled:
+                        slurm("scancel", *(each.job.job_id for each in open_jobs))
+                        self.table.say(f"{self.ending.words()}: the jobs are cancelled; trials that run save and end")
+                        cancelled = True
+                    states, answered = self._states(), time.monotonic()
+                except RunError:
+                    if time.monotonic() - answered > SILENT_SECONDS:
+                        raise
                 open_jobs = [each for each in open_jobs if not self._look_after(each, states, cancelled)]
                 self.table.refresh()
                 time.sleep(POLL_SECONDS)
-        if cancelled:
-            raise SystemExit(128 + (self.ending.told() or 0))
+
+    def ready(self) -> None:
+        if left := self._states():
+            raise UsageError(f"jobs of this sweep are still queued or running: {', '.join(left)} (scancel ends them)")
+        try:
+            import submitit  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UsageError(f"launcher=slurm needs {error.name}: pip install -e '.[slurm]'") from error
+        _parameters(self.composed.launcher.job)
 
     @property
     def _job_name(self) -> str:
@@ -65,8 +79,6 @@ class SlurmLauncher(TrialLauncher):
     def _submit(self, starts: list[Start]) -> list[Submitted]:
         import submitit
 
-        if left := self._states():
-            raise UsageError(f"jobs of this sweep are still queued or running: {', '.join(left)} (scancel ends them)")
         launcher = starts[0].config.launcher
         executor = submitit.AutoExecutor(folder=self.sweep.folder.resolve() / ".submitit" / "%A", cluster="slurm")
         executor.update_parameters(
@@ -87,12 +99,18 @@ class SlurmLauncher(TrialLauncher):
         listed = slurm("squeue", "-h", "-r", "-u", user, "-n", self._job_name, "-o", "%i %T")
         return dict(line.split() for line in listed.splitlines())
 
-    def _look_after(self, each: Submitted, states: dict[str, str], cancelled: bool) -> bool:
-        """Records what a job has become; whether it has ended."""
-        trial, state = each.start.trial, states.get(each.job.job_id)
+    def _look_after(self, each: Submitted, states: dict[str, str] | None, cancelled: bool) -> bool:
+        """Records what a job has become; whether it has ended.
+
+        Args:
+            states: None where SLURM did not answer.
+        """
         if each.job.paths.result_pickle.exists():
-            self._end(each, each.job.result(), cancelled)
+            self._end(each, cancelled)
             return True
+        if states is None:
+            return False
+        trial, state = each.start.trial, states.get(each.job.job_id)
         if state is not None:
             each.gone = None
             if state in ("RUNNING", "COMPLETING") and each.began is None:
@@ -106,22 +124,25 @@ class SlurmLauncher(TrialLauncher):
         each.gone = each.gone or time.monotonic()
         if not cancelled and time.monotonic() - each.gone < GONE_SECONDS:
             return False
-        self._end(each, None, cancelled)
+        self._end(each, cancelled)
         return True
 
-    def _end(self, each: Submitted, status: int | None, cancelled: bool) -> None:
+    def _end(self, each: Submitted, cancelled: bool) -> None:
         trial, start = each.start.trial, each.start
-        trial.exit = status
         trial.seconds += 0.0 if each.began is None else time.monotonic() - each.began
-        if status is None:
-            left = (RunFolder(start.folder).earlier() or {}).get("status")
-            trial.state = "interrupted" if left == "interrupted" else "failed"
-            trial.why = f"its job {each.job.job_id} ended without a result"
+        if each.job.paths.result_pickle.exists():
+            try:
+                status = each.job.result()
+            except Exception as error:  # of what ran around the trial, as submitit tells it
+                trial.state, trial.why = "failed", last_error(str(error))
+            else:
+                self.ended(start, status, end_of(start.folder / "output.log", each.output_from))
         else:
-            with (start.folder / "output.log").open("rb") as log:
-                log.seek(max(each.output_from, log.seek(0, 2) - TAIL))
-                printed = log.read().decode(errors="replace")
-            trial.state, trial.why, trial.value = outcome(start.folder, start.config.task.monitor, status, printed)
+            left = RunFolder(start.folder).earlier() or {}
+            trial.state = "interrupted" if left.get("status") == "interrupted" else "failed"
+            trial.why = f"its job {each.job.job_id} ended without a result"
+            if left.get("status") == "finished" and left != start.earlier:
+                trial.state, trial.why, trial.value = finished(start.folder, start.config.task.monitor)
         if cancelled and trial.state != "finished":
             trial.state, trial.why = "pending" if each.began is None else "interrupted", None
         self.sweep.save()

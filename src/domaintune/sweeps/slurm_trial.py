@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from types import FrameType
 
+from domaintune.queueing import requeue_after
 from domaintune.sweeps.processes import TrialProcess
 
 
@@ -28,6 +29,8 @@ def run_trial(command: list[str], output: str) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, hand_on)
     status = process.wait()
+    if status == -signal.SIGUSR1:
+        requeue_after(signal.SIGUSR1)  # it came before the trial could catch it
     if told and status != 0:
         os._exit(abs(status))
     return status

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import hydra_plugins
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
 from domaintune.sweeps.launching import TrialLauncher
@@ -25,11 +26,11 @@ class GridSweeper(BasicSweeper):
     launcher: TrialLauncher
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Without Hydra's own checks, which tell the first problem only, and its multirun.yaml."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        (batch,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
         with self.launcher.recording():
-            return super().sweep(arguments)
-
-    def validate_batch_is_legal(self, batch: Any) -> None:
-        """Left to the launcher, which tells all problems and not only the first."""
+            return [self.launcher.launch(batch, initial_job_idx=0)]
 
 
 class SearchSweeper(OptunaSweeper):
@@ -54,6 +55,7 @@ class SearchSweeper(OptunaSweeper):
         with launcher.recording():
             launcher.check(corners([*space, *arguments]))
             launcher.strict = False
+            launcher.begin()
             for file in launcher.sweep.folder.glob("optuna.db*"):
                 file.unlink()
             self.sweeper.sweep(arguments)

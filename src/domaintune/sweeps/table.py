@@ -10,12 +10,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from domaintune.sweeps.recording import Sweep
-from domaintune.sweeps.trials import Trial
+from domaintune.sweeps.recording import SweepFolder
+from domaintune.sweeps.trials import TrialRecord
+from domaintune.writing import end_of
 
 PROGRESS = re.compile(r"step ([\d,]+(?: of [\d,]+)?)(?:, (.+?) left)?(?:  (.*))?")  # a line of callbacks/progress.py
 REFRESH_SECONDS = 0.5
-TAIL = 4096  # bytes of the output in which the latest such line is looked for
+WIDTH = 160  # where the output is no terminal
 COLOURS = {"finished": "green", "failed": "red", "interrupted": "yellow", "running": "cyan", "pending": "dim"}
 FIRST = ("running", "failed", "interrupted", "pending", "finished")
 
@@ -27,19 +28,13 @@ class TrialTable:
         sweep: what is shown.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: SweepFolder) -> None:
         self.sweep = sweep
         self.console = Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = WIDTH
         self._live: Live | None = None
         self._drawn_at = 0.0
-
-    def left_out(self, names: list[str]) -> None:
-        """Says which trials are not started."""
-        states = [self.sweep.trials[name].state for name in names]
-        if done := states.count("finished"):
-            self._line(f"{done} finished already")
-        if failed := states.count("failed"):
-            self._line(f"{failed} failed before; sweep.retry_failed=true tries again")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -63,7 +58,7 @@ class TrialTable:
         trial = self.sweep.trials[name]
         if not self.console.is_terminal:
             what = {"running": "started", "pending": "queued"}.get(trial.state) or _ended(trial)
-            self._line(f"trial {trial.number + 1}  {name}  {what}")
+            self.say(f"trial {trial.number + 1}  {name}  {what}")
         self.refresh(at_once=True)
 
     def refresh(self, at_once: bool = False) -> None:
@@ -74,13 +69,12 @@ class TrialTable:
 
     def say(self, text: str) -> None:
         """A line above the table."""
-        self._line(text)
-
-    def _line(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table("trial", "state", "step", "metric", "time", "why")
+        table = Table()
+        for column in ("trial", "state", "step", "metric", "time", "why"):
+            table.add_column(column, overflow="fold")  # names that are cut off can't be told apart
         trials = sorted(
             ((name, self.sweep.trials[name]) for name in self.sweep.asked),
             key=lambda each: (FIRST.index(each[1].state), each[1].number),
@@ -97,9 +91,7 @@ class TrialTable:
     def _progress(self, name: str) -> tuple[str, str, str]:
         """Step, figures and time left of the latest line of progress; empty before there is one."""
         try:
-            with (self.sweep.folder / name / "output.log").open("rb") as log:
-                log.seek(max(0, log.seek(0, 2) - TAIL))
-                lines = log.read().decode(errors="replace").splitlines()
+            lines = end_of(self.sweep.folder / name / "output.log").splitlines()
         except OSError:
             return "", "", ""
         for line in reversed(lines):
@@ -108,7 +100,7 @@ class TrialTable:
         return "", "", ""
 
 
-def _ended(trial: Trial) -> str:
+def _ended(trial: TrialRecord) -> str:
     value = "" if trial.value is None else f": {trial.value:.4g}"
     why = f": {trial.why}" if trial.why else ""
     return f"{trial.state}{value}{why}, {trial.seconds:.0f} s"

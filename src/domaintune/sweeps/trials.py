@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -14,13 +15,14 @@ from domaintune.config import RunError, UsageError
 from domaintune.recording import RunFolder
 
 LONGEST_NAME = 120  # bytes; file systems end at 255, and TensorBoard's list of runs much earlier
+ENDED = ("finished", "failed")  # states in which a trial waits for nothing
 STOPPED = {128 + getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)}
 OUT_OF_MEMORY = re.compile(r"MemoryError|out of memory|can't allocate memory|std::bad_alloc")
 ERROR_LINE = re.compile(r"(?:error: (.*)|(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)\b.*)")
 
 
 @dataclass
-class Trial:
+class TrialRecord:
     """A line of sweep.json, under the name of the trial's folder."""
 
     number: int  # in the order of the search
@@ -59,17 +61,21 @@ def trial_name(varied: Iterable[str]) -> str:
     return f"{encoded[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
-def outcome(folder: Path, monitor: str, exit_status: int, output: str) -> tuple[str, str | None, float | None]:
+def outcome(
+    folder: Path, monitor: str, exit_status: int, output: str, earlier: dict[str, Any]
+) -> tuple[str, str | None, float | None]:
     """The state of a trial whose process has ended, why it failed, and its metric.
 
     Args:
         folder: of the trial.
         output: the end of what its process printed.
+        earlier: the result.json that was there before the process was.
     """
     result = RunFolder(folder).earlier() or {}
     status = result.get("status")
-    if exit_status == 0 and status == "finished":
-        return finished(folder, monitor)
+    if status == "finished" and (exit_status == 0 or (exit_status != 2 and result != earlier)):
+        state, why, value = finished(folder, monitor)
+        return state, why or (f"exit status {exit_status} after its end" if exit_status else None), value
     if exit_status in STOPPED and status in ("interrupted", "running"):
         return "interrupted", f"stopped by {signal.Signals(exit_status - 128).name}", None
     if exit_status < 0:
