@@ -1,7 +1,7 @@
 """A finished run's model on new texts: labels with their probabilities, entities, or what it writes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -50,7 +50,8 @@ class Predictor:
     ) -> "Predictor":
         """Loads an exported model of a run with this config; onto the GPU where there is one."""
         task = config.task.name
-        model = load_model(checkpoint, config.model, task, torch.float32, seed=0).eval()
+        exported = replace(config.model, init="pretrained", gradient_checkpointing=False)  # however the run began
+        model = load_model(checkpoint, exported, task, torch.float32, seed=0).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(config, load_tokenizer(checkpoint, task), model, batch_size, max_new_tokens, chat)
 
