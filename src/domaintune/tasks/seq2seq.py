@@ -53,8 +53,9 @@ class Seq2Seq(FineTuningTask):
             "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
         }
         if self.head_is_linear:
-            hidden = decoder_output(self.model, inputs).flatten(0, 1)
-            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels.flatten())
+            hidden = decoder_output(self.model, inputs).flatten(0, 1).index_select(0, batch["places"])
+            weight = self.model.get_output_embeddings().weight
+            loss = linear_cross_entropy(hidden, weight, batch["targets"], drop=False)
         else:
             logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)
             loss = F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
