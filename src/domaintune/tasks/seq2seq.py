@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
-from domaintune.generation import answer
+from domaintune.generation import answers
 from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import overlap_metrics, perplexity
 from domaintune.models.loading import decoder_output, head_is_linear
@@ -84,13 +84,10 @@ class Seq2Seq(FineTuningTask):
         number = min(self.generate_examples, len(dataset))
         chosen = [len(dataset) * (2 * place + 1) // (2 * number) for place in range(number)]
         examples = [dataset.example(index) for index in chosen[self.trainer.global_rank :: self.trainer.world_size]]
-        pairs = [
-            (
-                answer(self.model, tokenizer, example["input_ids"], self.max_new_tokens),
-                str(tokenizer.decode(example["labels"], skip_special_tokens=True)),
-            )
-            for example in examples
-        ]
+        sources = [example["input_ids"] for example in examples]
+        written = answers(self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size)
+        wanted = tokenizer.batch_decode([example["labels"] for example in examples], skip_special_tokens=True)
+        pairs = list(zip(written, wanted, strict=True))
         if self.trainer.world_size > 1:
             parts: list[Any] = [None] * self.trainer.world_size
             distributed.all_gather_object(parts, pairs)
