@@ -7,6 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2LMHeadModel
 
 from domaintune.exporting import export
+from domaintune.models import adapters
+from domaintune.models.adapters import add_adapters, merge_adapters
+from domaintune.settings import PeftConfig
 
 PROBE = torch.arange(2, 42)[None]
 
@@ -91,4 +94,20 @@ def test_a_loss_that_is_not_a_number_is_no_export(tmp_path: Path, tokenizer: Any
     with torch.no_grad():
         model.transformer.ln_f.weight[0] = float("nan")
     with pytest.raises(RuntimeError):
+        export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+
+
+def test_an_export_that_merging_has_changed_is_told(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As adapters of a tied output layer would, which are added to the embeddings too."""
+    model = made(tokenizer)
+    add_adapters(model, PeftConfig(name="lora", rank=4, alpha=8.0, dropout=0.0), seed=0, train_head=False)
+
+    def too_much(merged: Any) -> None:
+        merge_adapters(merged)
+        merged.lm_head.weight.data.neg_()
+
+    monkeypatch.setattr(adapters, "merge_adapters", too_much)
+    with pytest.raises(RuntimeError, match="opens to another model: its answers"):
         export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})

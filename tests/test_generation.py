@@ -1,13 +1,14 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import GenerationConfig, GPT2LMHeadModel
 from transformers.generation import BaseStreamer
 
 from domaintune.config import UsageError
-from domaintune.generation import Sampling, continue_text
+from domaintune.generation import Sampling, answers, continue_text
 
 PROMPT = "The quick brown fox"
 
@@ -97,6 +98,29 @@ def test_max_new_tokens_are_written_and_handed_out_one_by_one(model: GPT2LMHeadM
     assert (prompt, end) == (ids(tokenizer, PROMPT), [])
     assert [len(tokens) for tokens in written] == [1] * 7
     assert tokenizer.decode([token for tokens in written for token in tokens]) == text
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama, tiny.t5], ids=["gpt2", "llama", "t5"])
+def test_a_batch_answers_as_each_prompt_alone(tokenizer: Any, make: Callable[..., Any]) -> None:
+    model = make(vocab_size=len(tokenizer))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    prompts = [
+        torch.tensor(ids(tokenizer, PROMPT * 2)[place : place + length]) for place, length in enumerate((3, 1, 7, 3, 5))
+    ]
+    alone = [text for prompt in prompts for text in answers(model, tokenizer, [prompt], 8, 1)]
+    assert len(set(alone)) > 3, "they differ from prompt to prompt"
+    assert answers(model, tokenizer, prompts, 8, 3) == answers(model, tokenizer, prompts, 8, 5) == alone
+
+
+def test_what_a_checkpoint_would_have_written_otherwise_does_not_matter(tokenizer: Any) -> None:
+    model, prompt = tiny.gpt2(vocab_size=len(tokenizer)), torch.tensor(ids(tokenizer, PROMPT))
+    wanted = answers(model, tokenizer, [prompt], 6, 1)
+    own = GenerationConfig(suppress_tokens=ids(tokenizer, wanted[0]), num_beams=2)
+    model.generation_config = own
+    assert answers(model, tokenizer, [prompt], 6, 1) == wanted
+    assert continue_text(model, tokenizer, PROMPT, Sampling(6, temperature=0)) == wanted[0]
+    assert model.generation_config is own
 
 
 def test_a_document_ends_with_the_end_of_text_token(tokenizer: Any) -> None:

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -5,8 +6,8 @@ import pytest
 import tiny
 
 from domaintune.config import UsageError
-from domaintune.models.locating import locate
-from domaintune.preparing import prepare
+from domaintune.models.locating import Checkpoint, locate
+from domaintune.preparing import check_block_size, prepare
 from domaintune.settings import Config, DataConfig, ModelConfig, PathsConfig, TaskConfig
 
 
@@ -60,6 +61,18 @@ def test_the_hash_of_the_data_follows_the_texts_and_random_weights_have_none(
 def test_a_block_longer_than_the_models_positions_is_told(corpus_cache: Path, tiny_checkpoint: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.block_size=65 .*64 positions"):
         prepare(config(corpus_cache, tiny_checkpoint, block_size=65))
+
+
+@pytest.mark.parametrize(("family", "limited"), [("bart", True), ("t5", False), ("mt5", False), ("longt5", False)])
+def test_the_sizes_of_both_sides_of_a_pair_are_held_against_positions_that_limit(
+    tmp_path: Path, family: str, limited: bool
+) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{family}", "n_positions": 64}}')
+    checkpoint = Checkpoint("some", tmp_path, "local folder")
+    for size in ("block_size", "target_size"):
+        wanted = config(tmp_path, tmp_path, format="pairs", **{"block_size": 64, "target_size": 64, size: 65})
+        with pytest.raises(UsageError, match=f"{size}=65 .*64 positions") if limited else nullcontext():
+            check_block_size(wanted, checkpoint)
 
 
 def test_random_weights_need_a_shape_only(corpus_cache: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Prompts -> text: shared by scripts/generate.py and the callback that writes samples to TensorBoard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel
 
 from domaintune.config import UsageError
@@ -41,41 +42,58 @@ def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling:
     with random_state_kept(model.device), torch.no_grad():
         torch.manual_seed(sampling.seed)
         model.eval()
-        output = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            generation_config=_generation_config(tokenizer, sampling, model),
-            streamer=streamer,
+        written = _written(
+            model, ids, torch.ones_like(ids), generation_config(tokenizer, sampling, model), streamer=streamer
         )
         model.train(was_training)
-    written = output[0] if model.config.is_encoder_decoder else output[0, ids.shape[1] :]
-    return str(tokenizer.decode(written, skip_special_tokens=True))
+    return str(tokenizer.decode(written[0], skip_special_tokens=True))
 
 
-def answer(model: PreTrainedModel, tokenizer: Any, source: torch.Tensor, max_new_tokens: int) -> str:
-    """What an encoder-decoder writes for (T,) ids of a source, the likeliest token each time."""
-    return answers(model, tokenizer, source[None], max_new_tokens)[0]
+def answers(
+    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[torch.Tensor], max_new_tokens: int, batch_size: int
+) -> list[str]:
+    """What a model writes for the (T,) ids of each prompt or source, the likeliest token each time.
 
-
-def answers(model: PreTrainedModel, tokenizer: Any, ids: torch.Tensor, max_new_tokens: int) -> list[str]:
-    """What a model writes for (B, T) ids of prompts or sources of one length, the likeliest token each time."""
-    ids = ids.to(model.device)
-    config = _generation_config(tokenizer, Sampling(max_new_tokens, temperature=0), model)
+    In batches of similar lengths: sources are padded on the right, prompts, which are gone on with, on the left.
+    Neither is seen, and positions begin with the first token, so each answer is the one that it would be alone.
+    """
+    config = generation_config(tokenizer, Sampling(max_new_tokens, temperature=0), model)
+    side = "right" if model.config.is_encoder_decoder else "left"
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    texts: dict[int, str] = {}
     was_training = model.training
-    with torch.no_grad():
-        output = model.eval().generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        model.train(was_training)
-    written = output if model.config.is_encoder_decoder else output[:, ids.shape[1] :]
-    return [str(text) for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+    model.eval()
+    for first in range(0, len(order), batch_size):
+        places = order[first : first + batch_size]
+        rows = [prompts[place].to(model.device) for place in places]
+        ids = pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id, padding_side=side)
+        seen = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
+        with torch.no_grad():
+            written = _written(model, ids, seen, config)
+        texts |= dict(zip(places, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+    model.train(was_training)
+    return [texts[place] for place in range(len(prompts))]
+
+
+def _written(
+    model: PreTrainedModel, ids: torch.Tensor, seen: torch.Tensor, config: GenerationConfig, streamer: Any = None
+) -> torch.Tensor:
+    """(B, U) what follows (B, T) ids. Nothing but `config` decides: transformers would add what a checkpoint's has."""
+    own, model.generation_config = model.generation_config, config
+    try:
+        output: torch.Tensor = model.generate(ids, attention_mask=seen, generation_config=config, streamer=streamer)
+    finally:
+        model.generation_config = own
+    return output if model.config.is_encoder_decoder else output[:, ids.shape[1] :]
 
 
 def prompt_ids(model: PreTrainedModel, tokenizer: Any, prompt: str, max_new_tokens: int) -> torch.Tensor:
-    """(1, T) ids of a prompt, whose beginning is cut off where there is no room for `max_new_tokens` after it.
+    """(T,) ids of a prompt, whose beginning is cut off where there is no room for `max_new_tokens` after it.
 
     Raises:
         UsageError: `max_new_tokens` alone fills the model's context.
     """
-    return _fit(_encode(tokenizer, prompt, model), max_new_tokens, model)
+    return _fit(_encode(tokenizer, prompt, model), max_new_tokens, model)[0]
 
 
 @contextmanager
@@ -108,11 +126,14 @@ def _fit(ids: list[int], max_new_tokens: int, model: PreTrainedModel) -> torch.T
     return torch.tensor([ids], device=model.device)
 
 
-def _generation_config(tokenizer: Any, sampling: Sampling, model: PreTrainedModel) -> GenerationConfig:
+def generation_config(tokenizer: Any, sampling: Sampling, model: PreTrainedModel) -> GenerationConfig:
+    """What transformers' `generate` takes to draw tokens so."""
     end = tokenizer.eos_token_id
     common = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": end, "pad_token_id": end}
     if model.config.is_encoder_decoder:
         common["decoder_start_token_id"] = model.config.decoder_start_token_id
+        if tokenizer.pad_token_id is not None:
+            common["pad_token_id"] = tokenizer.pad_token_id
     if sampling.temperature == 0:
         return GenerationConfig(do_sample=False, **common)
     return GenerationConfig(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0, **common)

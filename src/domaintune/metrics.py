@@ -71,19 +71,20 @@ def classification_metrics(
         names: of the classes.
 
     Returns:
-        `loss`, `accuracy`, `f1` and each class's `f1/NAME`. The mean F1 is over the classes that occur, as a label or
-        as a guess, as scikit-learn's macro average; the F1 of one that doesn't stands as 0 and counts for nothing.
+        `loss`, `accuracy`, `f1` and each class's `f1/NAME`, of one that occurs neither as a label nor as a guess 0.
+        The mean F1 is scikit-learn's macro average: where a text has one label such a class counts for nothing, where
+        it may have several it counts as 0.
     """
     found = table[:, 0] if several else np.diag(table)
     missed = table[:, 1] if several else table.sum(1) - found
     wrong = table[:, 2] if several else table.sum(0) - found
-    occurs = found + missed + wrong > 0
     f1 = 2 * found / np.maximum(2 * found + missed + wrong, 1)
+    counted = np.full(len(f1), True) if several else found + missed + wrong > 0
     texts = weight if several else table.sum()
     return {
         "loss": loss / weight if weight else math.nan,
         "accuracy": right / texts if texts else math.nan,
-        "f1": float(f1[occurs].mean()) if occurs.any() else math.nan,
+        "f1": float(f1[counted].mean()) if counted.any() else math.nan,
         **{f"f1/{name}": float(value) for name, value in zip(names, f1, strict=True)},
     }
 

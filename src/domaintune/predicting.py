@@ -1,8 +1,8 @@
 """A finished run's model on new texts: labels with their probabilities, entities, or what it writes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ class Predictor:
     ) -> "Predictor":
         """Loads an exported model of a run with this config; onto the GPU where there is one."""
         task = config.task.name
-        model = load_model(checkpoint, config.model, task, torch.float32, seed=0).eval()
+        exported = replace(config.model, init="pretrained", gradient_checkpointing=False)  # however the run began
+        model = load_model(checkpoint, exported, task, torch.float32, seed=0).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(config, load_tokenizer(checkpoint, task), model, batch_size, max_new_tokens, chat)
 
@@ -67,13 +68,17 @@ class Predictor:
             found = iter(list(predict(asked)) if asked else [])
         return [{"row": row.place, **(next(found) if row.text is not None else {})} for row in inputs]
 
-    @property
+    @cached_property
     def _specials(self) -> Specials:
         return specials_of(self.tokenizer)
 
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer)
+
     def _encoded(self, texts: list[str]) -> Ids:
         """The ids of each text, cut off and with special tokens, as in training."""
-        ids, _, lengths = Encoder(self.tokenizer).encode(texts)
+        ids, _, lengths = self._encoder.encode(texts)
         specials = self._specials
         room = self.config.data.block_size - len(specials)
         return [specials.around(part[:room]) for part in np.split(ids, np.cumsum(lengths)[:-1])]
@@ -128,7 +133,7 @@ class Predictor:
 
     def _answers(self, inputs: list[Input]) -> list[Row]:
         sources = self._encoded([self.config.data.prefix + str(row.text) for row in inputs])
-        return self._written([torch.from_numpy(ids)[None] for ids in sources])
+        return self._written([torch.from_numpy(ids) for ids in sources])
 
     def _continuations(self, inputs: list[Input]) -> list[Row]:
         prompts = [self._asked(str(row.text)) for row in inputs]
@@ -141,17 +146,8 @@ class Predictor:
         return str(self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
 
     def _written(self, prompts: list[torch.Tensor]) -> list[Row]:
-        """Batches hold prompts of one length: where there is no padding, none can change what is written."""
-        found: dict[int, str] = {}
-        order = sorted(range(len(prompts)), key=lambda place: prompts[place].shape[1])
-        for _, group in groupby(order, key=lambda place: prompts[place].shape[1]):
-            alike = list(group)
-            for first in range(0, len(alike), self.batch_size):
-                places = alike[first : first + self.batch_size]
-                ids = torch.cat([prompts[place] for place in places])
-                texts = answers(self.model, self.tokenizer, ids, self.max_new_tokens)
-                found |= dict(zip(places, texts, strict=True))
-        return [{"text": found[place]} for place in range(len(prompts))]
+        texts = answers(self.model, self.tokenizer, prompts, self.max_new_tokens, self.batch_size)
+        return [{"text": text} for text in texts]
 
 
 def _rounded(chance: torch.Tensor) -> float:

@@ -55,9 +55,8 @@ def labels_for(config: Config, splits: Splits, checkpoint: Checkpoint) -> Labels
 
 
 def check_block_size(config: Config, checkpoint: Checkpoint) -> None:
-    """Raises UsageError where windows would be longer than the model's positions."""
+    """Raises UsageError where windows, or targets, would be longer than the model's positions."""
     limit = checkpoint.max_positions
-    if limit is not None and config.data.block_size > limit:
-        raise UsageError(
-            f"data.block_size={config.data.block_size} is more than the {limit} positions of {checkpoint.name}"
-        )
+    for name in ("block_size", "target_size") if config.data.format == "pairs" else ("block_size",):
+        if limit is not None and (size := getattr(config.data, name)) > limit:
+            raise UsageError(f"data.{name}={size} is more than the {limit} positions of {checkpoint.name}")

@@ -22,6 +22,7 @@ from domaintune.data.datamodule import TextDataModule, pad_token_id
 from domaintune.data.example_datamodule import ExampleDataModule
 from domaintune.data.tokenizing import tokenizer_sha256
 from domaintune.exporting import export
+from domaintune.generation import Sampling, generation_config
 from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.attention import check_isolation, isolate_documents
@@ -273,10 +274,13 @@ def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, f
 
 
 def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: FineTuningTask) -> None:
-    model = task.model
+    config, model = prepared.config, task.model
     if is_sharded(task):
         _, model = load_data_and_model(prepared, torch.float32)
         weights = torch.load(run.best, weights_only=True, mmap=True, map_location="cpu")["state_dict"]
         trained = {name.removeprefix("model."): weight for name, weight in weights.items()}
         model.load_state_dict(trained, strict=task.strict_loading)
-    export(model, data.tokenizer, run.export, model_card(prepared.config, run), data.probe(), prepared.config.task.name)
+    if config.task.name == "seq2seq":  # plain generate() shall write what validation and predict do
+        likeliest = Sampling(config.data.target_size, temperature=0)
+        model.generation_config = generation_config(data.tokenizer, likeliest, model)
+    export(model, data.tokenizer, run.export, model_card(config, run), data.probe(), config.task.name)

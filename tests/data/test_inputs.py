@@ -58,11 +58,19 @@ def test_plain_text_is_cut_by_its_unit(tmp_path: Path) -> None:
         ("a.jsonl", '{"tokens": ["Ann", "runs"]}\n{"tokens": ["Bob"], "tags": ["O"]}\n'),
         ("a.csv", "text\nAnn  runs\nBob\n"),
         ("a.txt", "Ann runs\n\nBob\n"),
+        ("a.conll", "Ann\nruns\n\nBob\n"),
+        ("a.tsv", "Ann\nruns\n\nBob\n"),
     ],
 )
 def test_words_of_every_kind_of_file(tmp_path: Path, name: str, content: str) -> None:
     rows = read(file_of(tmp_path, name, content), format="entities")
     assert [row.words for row in rows] == [("Ann", "runs"), ("Bob",)]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_a_text_that_begins_with_a_brace_is_a_text(tmp_path: Path, name: str) -> None:
+    rows = read(file_of(tmp_path, name, "text\n" * (name == "a.csv") + "{ is a brace\n"), format="entities")
+    assert rows[0].words == ("{", "is", "a", "brace")
 
 
 def test_neither_words_nor_text_is_told(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_rows_of_tokens_and_tags(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ('{"tokens": ["a", "b"], "tags": ["O"]}', "2 tokens and 1 tags"),
-        ('{"tokens": ["a"], "tags": ["PER"]}', "the tag 'PER' is neither O nor a kind after B- or I-"),
+        ('{"tokens": ["a"], "tags": ["PER"]}', "the tag 'PER' is neither O nor a kind after B-, I-, E- or S-"),
         ('{"tokens": "a b", "tags": ["O"]}', "'tokens' must be a list of strings, not str"),
         ('{"tokens": [" "], "tags": ["O"]}', "'tokens' holds an empty string"),
     ],

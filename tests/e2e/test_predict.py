@@ -39,10 +39,14 @@ def paired(words: list[str]) -> dict[str, Any]:
     return {"source": " ".join(words), "target": " ".join(words[:2])}
 
 
-MORE = {"lora_labels": ("peft=lora", "peft.rank=4", "optim.head_lr=1e-2", "optim.lr=2e-2")}
+MORE = {
+    "random_labels": ("model.init=random", "model.gradient_checkpointing=true"),
+    "lora_labels": ("peft=lora", "peft.rank=4", "optim.head_lr=1e-2", "optim.lr=2e-2"),
+}
 KINDS: dict[str, tuple[str, str, Any]] = {  # the run's name: family, data, row
     "labels": ("bert", "sentiment", labelled),
     "gpt2_labels": ("gpt2", "sentiment", labelled),
+    "random_labels": ("gpt2", "sentiment", labelled),
     "lora_labels": ("bert", "sentiment", labelled),
     "several_labels": ("roberta", "sentiment", several),
     "entities": ("bert", "entities", tagged),
@@ -102,7 +106,7 @@ def after(folder: Path) -> dict[str, float]:
     return json.loads((folder / "result.json").read_text())["metrics"]["after"]
 
 
-@pytest.mark.parametrize("name", ["labels", "gpt2_labels", "lora_labels"])
+@pytest.mark.parametrize("name", ["labels", "gpt2_labels", "random_labels", "lora_labels"])
 def test_labels_are_those_of_validation_and_of_a_pipeline(command, trained, files, tmp_path, name):
     run, val = trained(name), files / f"{name}.val.jsonl"
     found = predicted(command, tmp_path / "out.jsonl", f"run={name}", f"input={val}")

@@ -9,16 +9,30 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import GPT2ForSequenceClassification
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+)
 
 from domaintune.config import UsageError
 from domaintune.models.adapters import adapted_layers, add_adapters, merge_adapters, save_adapter
 from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.dropout import Dropout
 from domaintune.models.loading import output_embedding
+from domaintune.models.parts import head_parameters
 from domaintune.settings import PeftConfig
 
 IDS = torch.arange(24).view(2, 12)
+ENCODER: dict[str, Any] = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+DISTILBERT = DistilBertConfig(vocab_size=96, dim=24, hidden_dim=48, n_layers=2)
 Make = Callable[[], Any]
 MODELS = pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama, tiny.t5], ids=["gpt2", "llama", "t5"])
 
@@ -49,6 +63,10 @@ def logits(model: Any) -> torch.Tensor:
 
 def trained(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def adapters(model: nn.Module) -> set[str]:
+    return {name for name in trained(model) if ".lora_" in name}
 
 
 @MODELS
@@ -88,14 +106,38 @@ def test_the_peft_library_opens_the_saved_adapter(tmp_path: Path, make: Make) ->
     assert size == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def test_a_trained_head_is_saved_with_the_adapter(tmp_path: Path) -> None:
-    config = tiny.gpt2(pad_token_id=0).config
+HEADS = {
+    "gpt2 labels": lambda: GPT2ForSequenceClassification(tiny.gpt2(pad_token_id=0).config),
+    "bert labels": lambda: BertForSequenceClassification(tiny.bert().config),
+    "bert tags": lambda: BertForTokenClassification(tiny.bert().config),
+    "bert masked": lambda: BertForMaskedLM(tiny.bert().config),
+    "roberta labels": lambda: RobertaForSequenceClassification(RobertaConfig(**ENCODER)),
+    "roberta masked": lambda: RobertaForMaskedLM(RobertaConfig(**ENCODER)),
+    "distilbert labels": lambda: DistilBertForSequenceClassification(DISTILBERT),
+    "distilbert masked": lambda: DistilBertForMaskedLM(DISTILBERT),
+}
+
+
+@pytest.mark.parametrize("targets", [None, ["*"]], ids=["default", "every"])
+@pytest.mark.parametrize("make", HEADS.values(), ids=HEADS.keys())
+def test_a_trained_head_is_saved_with_the_adapter(tmp_path: Path, make: Make, targets: list[str] | None) -> None:
     torch.manual_seed(0)
-    base = GPT2ForSequenceClassification(config)
-    model = moved(adapted(copy.deepcopy(base), train_head=True))
-    assert "score.weight" in trained(model)
+    base = make()
+    model = moved(adapted(copy.deepcopy(base), train_head=True, targets=targets))
+    assert head_parameters(model).keys() == head_parameters(base).keys() == trained(model) - adapters(model)
     save_adapter(model, tmp_path)
     torch.testing.assert_close(logits(PeftModel.from_pretrained(base, tmp_path)), logits(model))
+
+
+def test_a_tied_output_layer_has_no_adapter_which_would_change_the_embeddings() -> None:
+    model = moved(adapted(tiny.gpt2(), targets=["*"]))
+    assert "lm_head" not in adapted_layers(model)
+    wanted = logits(model)
+    merge_adapters(model)
+    torch.testing.assert_close(logits(model), wanted)
+    assert "lm_head" in adapted_layers(adapted(tiny.llama(), targets=["*"]))
+    with pytest.raises(UsageError, match=r"peft\.targets: lm_head matches nothing"):
+        adapted(tiny.gpt2(), targets=["lm_head"])
 
 
 def test_where_adapters_start_is_a_function_of_the_seed_and_leaves_the_global_state_alone() -> None:

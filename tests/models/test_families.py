@@ -2,10 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers.models.auto import modeling_auto
 
 from domaintune.config import UsageError
 from domaintune.formats import FORMATS
-from domaintune.models.families import TASKS, check_family, labels_of
+from domaintune.models.families import KINDS, TASKS, TRANSLATORS, check_family, fitting, labels_of
 from domaintune.models.locating import Checkpoint
 
 FITS = {
@@ -32,6 +33,28 @@ def test_a_family_does_what_it_was_built_for_and_nothing_else(tmp_path: Path, fa
     else:
         with pytest.raises(UsageError, match=rf"{family} is (a|an) .* does not fit task={task}; it fits"):
             check_family(given, task)
+
+
+@pytest.mark.parametrize("task", FORMATS)
+def test_families_fit_where_transformers_has_a_class(tmp_path: Path, task: str) -> None:
+    known = {
+        "causal_lm": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "sequence_classification": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "token_classification": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        "seq2seq": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        "masked_lm": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    }[task]
+    built_for = {family for family in KINDS if task in TASKS[KINDS[family]]}
+    assert {family for family in KINDS if task in fitting(family)} == {*known} & built_for
+    for family in built_for - {*known}:
+        with pytest.raises(UsageError, match=rf"transformers has no {family} for task={task}"):
+            check_family(checkpoint(tmp_path, model_type=family), task)
+
+
+@pytest.mark.parametrize("family", TRANSLATORS)
+def test_a_model_whose_targets_are_written_otherwise_is_refused(tmp_path: Path, family: str) -> None:
+    with pytest.raises(UsageError, match=rf"{family} is a translator.*does not fit task=seq2seq; it fits none"):
+        check_family(checkpoint(tmp_path, model_type=family), "seq2seq")
 
 
 def test_every_task_has_families_and_an_unknown_family_is_left_to_transformers(tmp_path: Path) -> None:

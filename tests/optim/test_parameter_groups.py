@@ -1,9 +1,17 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import tiny
 from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForTokenClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from domaintune.models.parts import head_parameters
 from domaintune.optim.parameter_groups import learning_rates, parameter_groups
@@ -77,10 +85,34 @@ def test_of_gpt2_each_layer_has_half_of_the_rate_above_it() -> None:
     assert found["transformer.wte.weight"] == found["transformer.wpe.weight"] == 0.125
 
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+ENCODERS = {
+    "bert": lambda: BertForSequenceClassification(BertConfig(**SMALL)),
+    "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**SMALL)),
+    "distilbert": lambda: DistilBertForTokenClassification(DistilBertConfig(vocab_size=40, dim=12, n_layers=2)),
+}
+
+
+@pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
+def test_of_an_encoder_the_last_layer_has_half_of_the_rate_of_the_head(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    found = rates(model, layer_decay=0.5)
+    assert {found[name] for name in found if ".layer.1." in name} == {0.5}
+    assert {found[name] for name in found if ".layer.0." in name} == {0.25}
+    assert {found[name] for name in found if ".embeddings." in name} == {0.125}
+    assert {found[name] for name in head_parameters(model)} == {1.0}
+
+
 def test_of_bert_the_embeddings_norm_is_the_embeddings_and_the_head_has_a_rate_of_its_own() -> None:
     found = rates(BertForSequenceClassification(tiny.bert().config), layer_decay=0.5, head_lr=3.0)
-    assert {found[name] for name in found if name.startswith("bert.embeddings.")} == {0.5**2}
-    assert {found[name] for name in found if ".layer.1." in name} == {1.0}
+    assert {found[name] for name in found if name.startswith("bert.embeddings.")} == {0.5**3}
+    assert {found[name] for name in found if ".layer.1." in name} == {0.5}
     assert {name for name in found if found[name] == 3.0} == {
         "bert.pooler.dense.weight",
         "bert.pooler.dense.bias",
@@ -97,6 +129,8 @@ def test_of_t5_the_decoder_stands_above_the_encoder() -> None:
     }
     assert of == {"encoder.block.0": {0.5**4}, "decoder.block.1": {0.5}}
     assert found["shared.weight"] == 0.5**5
+    assert found["encoder.final_layer_norm.weight"] == 0.5**3, "as the encoder's last layer"
+    assert found["decoder.final_layer_norm.weight"] == 1.0
 
 
 def test_groups_are_apart_for_each_rate_the_highest_first() -> None:

@@ -117,6 +117,13 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert balanced_weights({"a": 5, "b": 20, "c": 1}, False, 26).tolist() == pytest.approx(wanted.tolist())
 
 
+def test_a_class_that_training_lacks_weighs_one_and_moves_no_other() -> None:
+    with_it = balanced_weights({"a": 5, "none": 0, "b": 20, "c": 1}, False, 26).tolist()
+    without = balanced_weights({"a": 5, "b": 20, "c": 1}, False, 26).tolist()
+    assert with_it == [without[0], 1.0, *without[1:]]
+    assert balanced_weights({"a": 5, "none": 0}, True, 20).tolist() == [3.0, 1.0]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     draw = np.random.default_rng(seed)
@@ -172,14 +179,16 @@ def test_texts_with_several_labels(prepared: Callable[..., Any], tmp_path: Any) 
     assert set(run.result["metrics"]["after"]) == measured
 
 
-def test_figures_of_several_labels_are_those_of_scikit_learn() -> None:
+@pytest.mark.parametrize("absent", [[], [1], [0, 1, 2]])
+def test_figures_of_several_labels_are_those_of_scikit_learn(absent: list[int]) -> None:
     draw = np.random.default_rng(0)
     true, given = draw.random((50, 3)) < 0.4, draw.random((50, 3)) < 0.4
+    true[:, absent] = given[:, absent] = False
     table = np.stack([(true & given).sum(0), (true & ~given).sum(0), (~true & given).sum(0)], axis=1).astype(float)
     right = float((true == given).all(1).sum())
     got = classification_metrics(1.0, 50.0, right, table, NAMES, several=True)
     assert got["accuracy"] == pytest.approx(accuracy_score(true, given))
-    assert got["f1"] == pytest.approx(f1_score(true, given, average="macro"))
+    assert got["f1"] == pytest.approx(f1_score(true, given, average="macro", zero_division=0))
 
 
 def test_a_rank_without_rows_learns_nothing(built: Callable[..., Any]) -> None:
@@ -222,6 +231,16 @@ def test_collating_keeps_labels_apart_from_padding() -> None:
     assert batch["input_ids"].tolist() == [[3, 4, 0, 0], [3, 4, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
     assert (batch["labelled"], batch["tokens"], batch["windows"]) == (2, 6, [7, 8])
+
+
+def test_a_batch_knows_where_its_labels_stand() -> None:
+    rows: list[list[Example]] = [
+        [{"input_ids": torch.tensor([3, 4]), "labels": torch.tensor([-100, 5]), "window": 7}],
+        [{"input_ids": torch.tensor([3, 4, 0]), "labels": torch.tensor([6, -100, 2]), "window": 8}],
+    ]
+    batch = collate_examples(rows, rows[0][0], pad_token_id=0)
+    assert batch["labels"].tolist() == [[-100, 5, -100], [6, -100, 2]]
+    assert (batch["places"].tolist(), batch["targets"].tolist(), batch["labelled"]) == ([1, 3, 5], [5, 6, 2], 3)
 
 
 def test_the_class_is_what_its_config_says(built: Callable[..., Any]) -> None:

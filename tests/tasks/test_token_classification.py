@@ -1,3 +1,4 @@
+import json
 import random
 import warnings
 from collections.abc import Callable
@@ -80,8 +81,11 @@ def test_every_word_has_its_tag_at_one_token(prepared: Callable[..., Any], famil
         labels = dataset.example(index)["labels"]
         found.setdefault(int(dataset.of[index]), []).extend(data.labels.names[tag] for tag in labels[labels >= 0])
         assert len(labels) <= block_size
-    by_document = {int(place): dataset.tags_of(index) for index, place in enumerate(dataset.of)}
-    assert found == by_document
+    by_document = {int(place): dataset.documents_of(index)[0] for index, place in enumerate(dataset.of)}
+    rows = {place: json.loads(data.splits.documents[number]) for place, number in by_document.items()}
+    assert found == {place: row["tags"] for place, row in rows.items()}
+    counts = [int((dataset.words_of(index) >= 0).sum()) for index in range(len(dataset))]
+    assert dataset.words_in.tolist() == counts
     assert (len(dataset) > len(dataset.documents)) == (block_size == 9)
     assert data.account()["train"]["cut_documents"] == (dataset.cut_documents if block_size == 9 else 0)
 
@@ -108,10 +112,11 @@ def test_a_cut_sentence_is_measured_as_a_whole(prepared: Callable[..., Any]) -> 
     dataset = data.datasets["val"]
     for index in range(len(dataset)):
         labels = dataset.example(index)["labels"]
-        task._guesses[index] = labels[labels >= 0].tolist()
+        task._windows.append(index)
+        task._guesses.append(labels[labels >= 0])
     got = task.end_evaluation("val")
     assert got["f1"] == got["precision"] == got["recall"] == 1.0
-    del task._guesses[0]
+    del task._windows[0], task._guesses[0]
     assert task.end_evaluation("val")["f1"] == 1.0, "a sentence that was not seen whole is left out"
 
 

@@ -80,8 +80,7 @@ class ExampleDataModule(TextDataModule):
             )
         if self.config.format == "labels":
             return TextLabels(*given, label_of=self.labels.of)
-        places = {name: number for number, name in enumerate(self.labels.names)}
-        return WordTags(*given, texts=self.splits.documents, tag_ids=places)
+        return WordTags(*given, tags=self.labels.of, words=self.labels.words)
 
     def _account(self, side: str) -> ExampleAccount:
         counts = self.labels.counts[side] if self.labels is not None else {}

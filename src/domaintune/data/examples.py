@@ -1,6 +1,6 @@
 """What the tasks beside the language model learn from, as datasets; an item is a row of one example."""
 
-import json
+from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import numpy as np
@@ -10,9 +10,10 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from domaintune.data.collating import IGNORED
-from domaintune.data.documents import Documents
 from domaintune.data.encoding import Specials, cut_at_words
 from domaintune.data.tokenizing import CONTEXT, Tokens
+
+READ_TOKENS = 1 << 20  # at once
 
 
 class Example(TypedDict):
@@ -36,6 +37,8 @@ class ExampleBatch(TypedDict):
         input_ids, attention_mask: (B, T). What is padding is known by length, never by its id.
         labels: (B,), (B, K), (B, T) or (B, U): the examples', padded with IGNORED.
         labelled: how many labels count.
+        places, targets: (M,) where in the flattened labels those are that count, and they themselves. Found here, since
+            finding them on a GPU would make the program wait for it.
         tokens: how many of (B, T) and of a pair's target are no padding.
         windows: (B,) numbers of the examples; none of a row that only fills a rank's missing batch.
     """
@@ -44,6 +47,8 @@ class ExampleBatch(TypedDict):
     attention_mask: torch.Tensor
     labels: torch.Tensor
     labelled: int
+    places: torch.Tensor
+    targets: torch.Tensor
     tokens: int
     windows: list[int]
 
@@ -72,6 +77,19 @@ class ExampleDataset(Dataset[list[Example]]):
     def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         ends = np.minimum(self.ends, self.firsts + self.room)
         return np.stack([self.firsts, ends], axis=1), np.arange(len(self.documents))
+
+    def _byte_counts(self) -> Iterator[npt.NDArray[np.int32]]:
+        """`Tokens.byte_counts` of each document, of many documents read at once."""
+        place = 0
+        while place < len(self.documents):
+            first = int(self.firsts[place])
+            stop = max(place + 1, int(np.searchsorted(self.ends, first + READ_TOKENS, side="right")))
+            counts = self.tokens.byte_counts(first, int(self.ends[stop - 1]))
+            yield from (
+                counts[a - first : b - first]
+                for a, b in zip(self.firsts[place:stop], self.ends[place:stop], strict=True)
+            )
+            place = stop
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -131,44 +149,42 @@ class WordTags(ExampleDataset):
     """Sentences with a tag for each word, which stands at the word's first token; long ones are cut at words.
 
     Attributes:
-        texts: the documents, whose rows have the tags.
-        tag_ids: {tag: its place among the labels}.
+        tags, words: as `Labels.of` and `Labels.words`.
+        words_in: (W,) how many words of a window have a tag.
     """
 
     unit = "words"
-    texts: Documents
-    tag_ids: dict[str, int]
+    tags: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]
 
     def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        windows, of, words = [np.empty((0, 2), dtype=np.int64)], [], 0
-        for place, (first, end) in enumerate(zip(self.firsts.tolist(), self.ends.tolist(), strict=True)):
-            numbers = self.tokens.byte_counts(first, end)
+        windows, of, words = [np.empty((0, 2), dtype=np.int64)], [], []
+        for place, (first, numbers) in enumerate(zip(self.firsts, self._byte_counts(), strict=True)):
             cut = cut_at_words(numbers, self.room)
             windows.append(np.array(cut, dtype=np.int64) + first)
             of += [place] * len(cut)
-            words += int((numbers != CONTEXT).sum())
-        self._words = words
+            words += [int((numbers[start:stop] != CONTEXT).sum()) for start, stop in cut]
+        self.words_in = np.array(words, dtype=np.int64)
         return np.concatenate(windows), np.array(of, dtype=np.int64)
 
     @property
     def predicted_tokens(self) -> int:
-        return self._words
+        return int(self.words_in.sum())
 
     def words_of(self, index: int) -> npt.NDArray[np.int32]:
         """(T,) the word that each of an example's tokens is the first of, else CONTEXT; special tokens not counted."""
         return self.tokens.byte_counts(*self.windows[index].tolist())
 
-    def tags_of(self, index: int) -> list[str]:
+    def tags_of(self, index: int) -> npt.NDArray[np.int64]:
         """The tags of the whole sentence that an example is of."""
-        tags: list[str] = json.loads(self.texts[self.documents_of(index)[0]])["tags"]
-        return tags
+        (document,) = self.documents_of(index)
+        return self.tags[self.words[document] : self.words[document + 1]]
 
     def example(self, index: int) -> Example:
         ids, words = self.input_ids(index), self.words_of(index)
         labels, tags = torch.full_like(ids, IGNORED), self.tags_of(index)
         places = np.flatnonzero(words != CONTEXT)
-        chosen = [self.tag_ids[tags[word]] for word in words[places].tolist()]
-        labels[torch.from_numpy(places) + self.specials.before.size] = torch.tensor(chosen, dtype=torch.int64)
+        labels[torch.from_numpy(places) + self.specials.before.size] = torch.from_numpy(tags[words[places]])
         return {"input_ids": ids, "labels": labels, "window": index}
 
 
@@ -179,11 +195,8 @@ class Pairs(ExampleDataset):
     target_size: int
 
     def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        splits = [
-            first + int((self.tokens.byte_counts(first, end) == CONTEXT).sum())
-            for first, end in zip(self.firsts.tolist(), self.ends.tolist(), strict=True)
-        ]
-        self.between = np.array(splits, dtype=np.int64)
+        sources = [int((counts == CONTEXT).sum()) for counts in self._byte_counts()]
+        self.between = self.firsts + np.array(sources, dtype=np.int64)
         self.target_ends = np.minimum(self.ends, self.between + self.target_size - len(self.specials))
         ends = np.minimum(self.between, self.firsts + self.room)
         return np.stack([self.firsts, ends], axis=1), np.arange(len(self.documents))
@@ -283,17 +296,16 @@ def collate_examples(
     examples = [example for row in rows for example in row] or [nothing]
     ids = [example["input_ids"] for example in examples]
     labels = [example["labels"] for example in examples]
-    labelled = sum(int((label != IGNORED).sum()) for label in labels) if rows else 0
-    if labels[0].is_floating_point():  # the label is all K of them
-        labelled = len(rows)
     read = [*ids, *labels] if reads_labels else ids
+    padded = pad_sequence(labels, batch_first=True, padding_value=IGNORED) if labels[0].ndim else torch.stack(labels)
+    places = (padded.flatten() != IGNORED).nonzero()[:, 0]
     return {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED)
-        if labels[0].ndim
-        else torch.stack(labels),
-        "labelled": labelled,
+        "labels": padded,
+        "labelled": len(rows) if padded.is_floating_point() else len(places),  # of several labels a text all K are one
+        "places": places,
+        "targets": padded.flatten()[places],
         "tokens": sum(len(row) for row in read) if rows else 0,
         "windows": [example["window"] for example in examples] if rows else [],
     }

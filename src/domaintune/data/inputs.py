@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from domaintune.data.finding import Source, find_sources
-from domaintune.data.reading import read
+from domaintune.data.reading import is_plain, read
 from domaintune.data.rows import Fields
 from domaintune.settings import DataConfig
 
@@ -60,5 +60,5 @@ def read_inputs(sources: list[Source], fields: Fields) -> Iterator[Input]:
         for row in read(source, fields):
             place, words = f"{source.name}:{row.place}", ()
             if fields.format == "words" and row.text is not None:
-                words = tuple(json.loads(row.text)["tokens"] if row.text.startswith("{") else row.text.split())
+                words = tuple(row.text.split() if is_plain(source, fields) else json.loads(row.text)["tokens"])
             yield Input(place, " ".join(words) if words else row.text, words)

@@ -29,7 +29,8 @@ class Labels:
         names: of the classes (or tags), in the order of the model's outputs.
         several: whether a text may have several labels, or none.
         of: of texts (D,) the place of each document's label in `names`, or (D, K) whether it has a label, -1 and False
-            for documents that were left out; of tagged words an empty array.
+            for documents that were left out; of tagged words (N,) the place of each word's tag.
+        words: (D + 1,) document d has the tags of[words[d]] to of[words[d + 1]], none where it was left out.
         counts: {side: {name: number of documents or words}}.
         contradicting: how many documents have the text of another with other labels.
     """
@@ -37,6 +38,7 @@ class Labels:
     names: tuple[str, ...]
     several: bool
     of: npt.NDArray[Any]
+    words: npt.NDArray[np.int64]
     counts: dict[str, dict[str, int]]
     contradicting: int = 0
 
@@ -60,10 +62,17 @@ def read_labels(splits: Splits, format: str, known: tuple[list[str], bool] | Non
     else:
         order = sorted(every, key=lambda name: (format == "entities" and name != OUTSIDE, _in_order(name)))
     place = {name: number for number, name in enumerate(order)}
+    words = np.zeros(len(splits.documents) + 1, dtype=np.int64)
+    if format == "entities":
+        of = np.array([place[tag] for number in sorted(found) for tag in found[number]], dtype=np.int64)
+        words[[number + 1 for number in found]] = [len(tags) for tags in found.values()]
+    else:
+        of = _array(found, place, several, len(splits.documents))
     return Labels(
         names=tuple(order),
         several=several,
-        of=_array(found, place, several, len(splits.documents)) if format == "labels" else np.empty(0, np.int64),
+        of=of,
+        words=words.cumsum(),
         counts={side: {name: counts[side][name] for name in order} for side in SIDES},
         contradicting=contradicting,
     )

@@ -29,8 +29,7 @@ def read(source: Source, fields: Fields) -> Iterator[Row]:
     Raises:
         UsageError: the source is damaged or not what its suffix says; names file and place.
     """
-    plain = fields.format == "text" or (fields.format == "words" and source.kind not in TAGGED)
-    if source.kind in TEXTS and plain and not fields.group_column:
+    if is_plain(source, fields):
         yield from _texts(source, fields.unit)
         return
     rows = _ROWS.get(source.kind)
@@ -48,6 +47,12 @@ def read(source: Source, fields: Fields) -> Iterator[Row]:
         if text is not None and group is None and fields.format in GIVEN_FORMATS:
             group = given(text)
         yield Row(place, text, group)
+
+
+def is_plain(source: Source, fields: Fields) -> bool:
+    """Whether the rows of a source are stretches of a text file: they are plain text whatever the format."""
+    plain = fields.format == "text" or (fields.format == "words" and source.kind not in TAGGED)
+    return source.kind in TEXTS and plain and not fields.group_column
 
 
 def _at(source: Source, place: int) -> str:
@@ -203,14 +208,17 @@ def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
 
 
 def _sentences(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
-    """A CoNLL file: a word a line, the tag in its last column, a blank line after each sentence."""
+    """A CoNLL file: a word a line, the tag in its last column, a blank line after each sentence.
+
+    Where only words are wanted there need be no tag.
+    """
     tokens, tags = (fields.column(role) for role in ("tokens", "tags"))
     with _opened(source) as stream:
         for number, lines in _paragraphs(_without_nul(source, stream), lambda line: line.startswith("-DOCSTART-")):
             sentence: dict[str, list[str]] = {tokens: [], tags: []}
             for offset, line in enumerate(lines):
                 parts = line.rstrip("\n").split("\t") if "\t" in line else line.split()
-                if len(parts) < 2:
+                if len(parts) < 2 and fields.format != "words":
                     raise UsageError(
                         f"{source.name}, line {number + offset}: one column; a word and its tag are two, parted "
                         f"by a tab or spaces"

@@ -133,7 +133,7 @@ def _tagged(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
     if len(lists["tokens"]) != len(lists["tags"]):
         raise ValueError(f"{len(lists['tokens'])} tokens and {len(lists['tags'])} tags")
     if wrong := next((tag for tag in lists["tags"] if not TAG.fullmatch(str(tag))), None):
-        raise ValueError(f"the tag {wrong!r} is neither O nor a kind after B- or I-")
+        raise ValueError(f"the tag {wrong!r} is neither O nor a kind after B-, I-, E- or S-")
     return lists if lists["tokens"] else None
 
 

@@ -34,13 +34,22 @@ def add_adapters(model: PreTrainedModel, config: PeftConfig, seed: int, train_he
         train_head: whether the head is trained as a whole, as one that starts at random must be.
         base: the checkpoint's name, to be written beside the adapters.
 
+    An output layer that is tied to the embeddings has none: merged, it would change them too.
+
     Raises:
-        UsageError: a pattern of `config.targets` matches no linear layer.
+        UsageError: a pattern of `config.targets` matches no linear layer that can have one.
     """
     assert config.rank
     assert config.alpha
     assert config.dropout is not None
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
+    embeddings = model.get_input_embeddings().weight
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | Conv1D)
+        and layer.weight is not embeddings
+        and not (train_head and is_of_head(model, name))
+    }
     if config.targets is None:
         targets = {name for name in layers if not is_of_head(model, name)} - {_output_name(model)}
     else:
@@ -76,12 +85,22 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Makes a folder of what was trained, which `peft.PeftModel.from_pretrained` opens over the model without it."""
     lora: LoraConfig = model.peft_config[NAME]
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    heads = {name.split(".")[0] for name in trained if ".lora_" not in name}
-    lora.modules_to_save = sorted(heads) or None
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    adapters = {name.replace(f".{NAME}.", "."): model.get_parameter(name) for name in trained if ".lora_" in name}
+    heads = _outermost({name.rpartition(".")[0] for name in trained if ".lora_" not in name})
+    lora.modules_to_save = heads or None
     lora.save_pretrained(str(folder))
-    weights = {IN_PEFT + name.replace(f".{NAME}.", "."): weight.detach().cpu() for name, weight in trained.items()}
+    # peft looks for all of such a module, also for what is tied.
+    whole = {
+        f"{head}.{name}": weight for head in heads for name, weight in model.get_submodule(head).state_dict().items()
+    }
+    weights = {IN_PEFT + name: weight.detach().cpu().clone() for name, weight in (adapters | whole).items()}
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _outermost(modules: set[str]) -> list[str]:
+    """Without those that are in another."""
+    return sorted(name for name in modules if not any(name.startswith(f"{other}.") for other in modules))
 
 
 @torch.no_grad()

@@ -14,17 +14,25 @@ ENCODERS = (
     "albert bert camembert deberta deberta-v2 distilbert electra ernie mobilebert modernbert mpnet roberta "
     "roberta-prelayernorm xlm-roberta"
 ).split()
-ENCODER_DECODERS = "bart blenderbot longt5 m2m_100 marian mbart mt5 pegasus t5 umt5".split()
+ENCODER_DECODERS = "bart blenderbot longt5 mt5 pegasus t5 umt5".split()
+TRANSLATORS = "m2m_100 marian mbart".split()
 
 KINDS = {
     **dict.fromkeys(DECODERS, "a decoder, which sees no token to the right"),
     **dict.fromkeys(ENCODERS, "an encoder, which sees the whole text"),
     **dict.fromkeys(ENCODER_DECODERS, "an encoder with a decoder, which turns a text into another"),
+    **dict.fromkeys(TRANSLATORS, "a translator, whose tokenizer writes a target otherwise than a source"),
 }
 TASKS = {
     KINDS["gpt2"]: ("causal_lm", "sequence_classification", "token_classification"),
     KINDS["bert"]: ("masked_lm", "sequence_classification", "token_classification"),
     KINDS["t5"]: ("seq2seq",),
+    KINDS["mbart"]: (),
+}
+# Pairs that transformers has no class for.
+MISSING = {
+    "sequence_classification": ("granite",),
+    "token_classification": "gemma3_text gptj granite olmo olmo2 opt".split(),
 }
 HEADS = {"sequence_classification": "ForSequenceClassification", "token_classification": "ForTokenClassification"}
 
@@ -33,11 +41,19 @@ def check_family(checkpoint: Checkpoint, task_name: str) -> None:
     """Raises UsageError where a checkpoint is of a family that can't do the task."""
     family = checkpoint.config.get("model_type")
     kind = KINDS.get(str(family))
-    if kind is not None and task_name not in TASKS[kind]:
-        raise UsageError(
-            f"model.checkpoint={checkpoint.name}: {family} is {kind}, so it does not fit task={task_name}; it fits "
-            f"{', '.join(TASKS[kind])}"
-        )
+    if kind is None or task_name in (fits := fitting(str(family))):
+        return
+    if task_name in TASKS[kind]:
+        raise UsageError(f"model.checkpoint={checkpoint.name}: transformers has no {family} for task={task_name}")
+    raise UsageError(
+        f"model.checkpoint={checkpoint.name}: {family} is {kind}, so it does not fit task={task_name}; it fits "
+        f"{', '.join(fits) or 'none of the tasks'}"
+    )
+
+
+def fitting(family: str) -> list[str]:
+    """The tasks that a family of KINDS can do."""
+    return [task for task in TASKS[KINDS[family]] if family not in MISSING.get(task, ())]
 
 
 def labels_of(checkpoint: Checkpoint, task_name: str) -> tuple[list[str], bool] | None:

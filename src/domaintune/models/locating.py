@@ -24,6 +24,8 @@ WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*"]
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
+# Families whose positions are distances: a number of them in a config is no limit.
+RELATIVE_POSITIONS = "longt5 mt5 t5 umt5".split()
 # Families that number positions from the padding token's id + 1 on: so many of their embeddings are never used.
 SHIFTED_POSITIONS = (
     "camembert data2vec-text longformer luke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod"
@@ -52,6 +54,8 @@ class Checkpoint:
     def max_positions(self) -> int | None:
         """The longest input that the model was built for; None where it names no limit."""
         config = self.config
+        if config.get("model_type") in RELATIVE_POSITIONS:
+            return None
         limits = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
         unused = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in SHIFTED_POSITIONS else 0
         return next((int(limit) - unused for limit in limits if limit), None)

@@ -52,10 +52,8 @@ def learning_rates(
         head: names of the parameters of the head.
     """
     body = [name for name, _ in model.named_parameters() if name not in head]
-    depths = layer_depths(body, embedding_names(model))
-    top = max((*depths.values(), 0))
-    by_depth = sorted(body, key=lambda name: -depths[name])
-    rates = {name: lr * layer_decay ** (top - depths[name]) for name in by_depth}
+    above = layers_above(body, embedding_names(model))
+    rates = {name: lr * layer_decay ** above[name] for name in sorted(body, key=above.__getitem__)}
     return rates | dict.fromkeys(head, lr if head_lr is None else head_lr)
 
 
@@ -63,25 +61,30 @@ def embedding_names(model: nn.Module) -> set[str]:
     return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, EMBEDDINGS)}
 
 
-def layer_depths(names: Collection[str], embeddings: Collection[str]) -> dict[str, int]:
-    """How far from the input each parameter of a transformer's body stands, told from its name.
+def layers_above(names: Collection[str], embeddings: Collection[str]) -> dict[str, int]:
+    """How far below the output each parameter of a transformer's body stands, told from its name.
 
-    0 are the embeddings; 1 to L the layers, those of a decoder above those of its encoder; L + 1 is what has no layer,
-    as the last norm.
+    0 is what stands above all layers, as the last norm; 1 to L are the layers, those of a decoder above those of its
+    encoder, whose own last norm stands with its last layer; L + 1 are the embeddings.
 
     Args:
         embeddings: names of parameters that are embeddings, whatever they are called.
     """
     found = {name: LAYER.match(name) for name in names}
-    layers = [(match[1], int(match[2])) for match in found.values() if match]
-    order: dict[tuple[str, int], int] = {}
-    for stack in dict.fromkeys(stack for stack, _ in layers):
-        for number in sorted({number for other, number in layers if other == stack}):
-            order[stack, number] = len(order) + 1
+    layers = dict.fromkeys((match[1], int(match[2])) for match in found.values() if match)
+    stacks = list(dict.fromkeys(stack for stack, _ in layers))
+    order = sorted(layers, key=lambda layer: (stacks.index(layer[0]), layer[1]), reverse=True)
+    place = {layer: number for number, layer in enumerate(order, start=1)}
+    tops = {
+        stack.rpartition(".")[0] + ".": place[max(layer for layer in order if layer[0] == stack)] for stack in stacks
+    }
 
-    def depth(name: str) -> int:
+    def above(name: str) -> int:
         if match := found[name]:
-            return order[match[1], int(match[2])]
-        return 0 if name in embeddings or "embed" in name else len(order) + 1
+            return place[match[1], int(match[2])]
+        if name in embeddings or "embed" in name:
+            return len(order) + 1
+        top = next((top for parent, top in tops.items() if name.startswith(parent)), 0)
+        return top if top > 1 else 0
 
-    return {name: depth(name) for name in names}
+    return {name: above(name) for name in names}

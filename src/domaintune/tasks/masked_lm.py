@@ -1,11 +1,8 @@
 """Predict masked tokens: fits an encoder to a domain before it learns labels of it."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
-from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
 from domaintune.metrics import perplexity
 from domaintune.models.loading import logits_at
@@ -21,14 +18,11 @@ class MaskedLM(FineTuningTask):
     """
 
     def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The sum of the losses in nats, the number of masked tokens, and how many are guessed right: three scalars."""
-        labels = batch["labels"].flatten()
-        places = (labels != IGNORED).nonzero()[:, 0]
+        """The sum of the losses in nats, the number of masked tokens, and their logits (M, V)."""
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        logits = logits_at(self.model, inputs, places).float()
-        loss = F.cross_entropy(logits, labels[places], reduction="sum")
-        right = (logits.detach().argmax(-1) == labels[places]).sum()
-        return loss, loss.new_full((), batch["labelled"]), right
+        logits = logits_at(self.model, inputs, batch["places"]).float()
+        loss = F.cross_entropy(logits, batch["targets"], reduction="sum")
+        return loss, loss.new_full((), batch["labelled"]), logits
 
     def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
         loss, labels, _ = self(batch)
@@ -38,8 +32,9 @@ class MaskedLM(FineTuningTask):
         self._sums = self.zeros(3)
 
     def validation_step(self, batch: ExampleBatch, batch_idx: int) -> None:
-        values: Any = self(batch)
-        self._sums += torch.stack([value.to(self._sums) for value in values])
+        loss, labels, logits = self(batch)
+        right = (logits.argmax(-1) == batch["targets"]).sum()
+        self._sums += torch.stack([value.to(self._sums) for value in (loss, labels, right)])
 
     def end_evaluation(self, side: str) -> dict[str, float]:
         loss, labels, right = self._sums.tolist()

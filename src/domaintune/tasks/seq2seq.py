@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
-from domaintune.generation import answer
+from domaintune.generation import answers
 from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import overlap_metrics, perplexity
 from domaintune.models.loading import decoder_output, head_is_linear
@@ -53,8 +53,9 @@ class Seq2Seq(FineTuningTask):
             "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
         }
         if self.head_is_linear:
-            hidden = decoder_output(self.model, inputs).flatten(0, 1)
-            loss = linear_cross_entropy(hidden, self.model.get_output_embeddings().weight, labels.flatten())
+            hidden = decoder_output(self.model, inputs).flatten(0, 1).index_select(0, batch["places"])
+            weight = self.model.get_output_embeddings().weight
+            loss = linear_cross_entropy(hidden, weight, batch["targets"], drop=False)
         else:
             logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)
             loss = F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
@@ -83,13 +84,10 @@ class Seq2Seq(FineTuningTask):
         number = min(self.generate_examples, len(dataset))
         chosen = [len(dataset) * (2 * place + 1) // (2 * number) for place in range(number)]
         examples = [dataset.example(index) for index in chosen[self.trainer.global_rank :: self.trainer.world_size]]
-        pairs = [
-            (
-                answer(self.model, tokenizer, example["input_ids"], self.max_new_tokens),
-                str(tokenizer.decode(example["labels"], skip_special_tokens=True)),
-            )
-            for example in examples
-        ]
+        sources = [example["input_ids"] for example in examples]
+        written = answers(self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size)
+        wanted = tokenizer.batch_decode([example["labels"] for example in examples], skip_special_tokens=True)
+        pairs = list(zip(written, wanted, strict=True))
         if self.trainer.world_size > 1:
             parts: list[Any] = [None] * self.trainer.world_size
             distributed.all_gather_object(parts, pairs)

@@ -112,8 +112,8 @@ def balanced_weights(counts: dict[str, int], several: bool, texts: int) -> torch
     """(K,) weights by which rare classes count as much as frequent ones.
 
     A class of n of N texts has N / (K * n), as scikit-learn's "balanced"; where texts may have several labels its texts
-    have (N - n) / n, so that those with and without it weigh the same.
+    have (N - n) / n, so that those with and without it weigh the same. A class without texts has 1, and is none of K.
     """
-    found = torch.tensor(list(counts.values()), dtype=torch.float64).clamp_min(1)
-    weights = (texts - found).clamp_min(1) / found if several else texts / (len(counts) * found)
-    return weights.float()
+    found = torch.tensor(list(counts.values()), dtype=torch.float64)
+    weights = (texts - found).clamp_min(1) / found if several else texts / ((found > 0).sum() * found)
+    return torch.where(found > 0, weights, 1).float()

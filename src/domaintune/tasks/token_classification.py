@@ -30,7 +30,8 @@ class TokenClassification(FineTuningTask):
         super().__init__(model, optim, scheduler)
         shape: Any = model.config
         self.tags = [str(shape.id2label[number]) for number in range(shape.num_labels)]
-        self._guesses: dict[int, list[int]] = {}  # window -> tags of its words
+        self._windows: list[int] = []  # that were seen
+        self._guesses: list[torch.Tensor] = []  # the tags of their words, on the device until the end
 
     def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The sum of the words' losses, their number, and the logits (B, T, K)."""
@@ -44,29 +45,31 @@ class TokenClassification(FineTuningTask):
         return self.step_loss(loss, words, batch["tokens"])
 
     def begin_evaluation(self, side: str) -> None:
-        self._sums, self._guesses = self.zeros(2), {}
+        self._sums, self._windows, self._guesses = self.zeros(2), [], []
 
     def validation_step(self, batch: ExampleBatch, batch_idx: int) -> None:
         loss, words, logits = self(batch)
         self._sums += torch.stack([value.to(self._sums) for value in (loss, words)])
-        guesses, labelled = logits.argmax(-1).cpu(), (batch["labels"] != IGNORED).cpu()
-        for row, window in enumerate(batch["windows"]):
-            self._guesses[window] = guesses[row][labelled[row]].tolist()
+        self._windows += batch["windows"]
+        self._guesses.append(logits.argmax(-1).flatten().index_select(0, batch["places"]))
 
     def end_evaluation(self, side: str) -> dict[str, float]:
         data: Any = self.trainer.datamodule
-        guesses = self._gathered()
-        counts = count_entities(self._sentences(data.datasets[side], guesses))
+        dataset = data.datasets[side]
+        counts = count_entities(self._sentences(dataset, self._gathered(dataset)))
         loss, words = self._sums.tolist()
         kinds = sorted({tag.split("-", 1)[-1] for tag in self.tags if tag != "O"})
         return entity_metrics(loss, words, counts, kinds)
 
-    def _gathered(self) -> dict[int, list[int]]:
-        """The guesses of all devices."""
+    def _gathered(self, dataset: WordTags) -> dict[int, list[int]]:
+        """{window: tags of its words} as all devices guess them."""
+        guesses = torch.cat([torch.zeros(0, dtype=torch.int64), *(part.cpu() for part in self._guesses)])
+        of_each = guesses.split(dataset.words_in[self._windows].tolist())
+        own = {window: tags.tolist() for window, tags in zip(self._windows, of_each, strict=True)}
         if self.trainer.world_size == 1:
-            return self._guesses
+            return own
         parts: list[Any] = [None] * self.trainer.world_size
-        distributed.all_gather_object(parts, self._guesses)
+        distributed.all_gather_object(parts, own)
         return {window: guess for part in parts for window, guess in part.items()}
 
     def _sentences(self, dataset: WordTags, guesses: dict[int, list[int]]) -> list[tuple[list[str], list[str]]]:
@@ -78,7 +81,7 @@ class TokenClassification(FineTuningTask):
         for of_sentence in windows.values():
             if not all(window in guesses for window in of_sentence):
                 continue
-            true = dataset.tags_of(of_sentence[0])
+            true = [self.tags[tag] for tag in dataset.tags_of(of_sentence[0]).tolist()]
             given = ["O"] * len(true)
             for window in of_sentence:
                 words = dataset.words_of(window)
