@@ -9,9 +9,20 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import GPT2LMHeadModel, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2ForTokenClassification,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from domaintune.config import UsageError
+from domaintune.models import loading
 from domaintune.models.loading import load_model, load_tokenizer, output_embedding
 from domaintune.models.locating import ASSETS, Checkpoint
 from domaintune.settings import ModelConfig
@@ -96,6 +107,46 @@ def test_a_dropout_that_a_model_does_not_have_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.dropout=0\.1: llama has no dropout"):
         load(folder, dropout=0.1)
     assert load(folder, dropout=0.0).training
+
+
+@pytest.mark.parametrize("kind", [DistilBertForSequenceClassification, GPT2ForTokenClassification])
+def test_the_dropout_of_a_head_is_set_too(tmp_path: Path, kind: Any) -> None:
+    small = {"dim": 24, "n_layers": 1} if kind.config_class is DistilBertConfig else tiny.OPENAI
+    folder = saved(tmp_path, kind(kind.config_class(vocab_size=96, **small)))
+    task = "sequence_classification" if kind is DistilBertForSequenceClassification else "token_classification"
+    config = ModelConfig(checkpoint=str(folder), dropout=0.0)
+    assert dropouts(load_model(checkpoint(folder), config, task, FP32, 0)) == {0.0}
+
+
+def head_for(*labels: str) -> dict[str, Any]:
+    return {"num_labels": len(labels), "id2label": dict(enumerate(labels))}
+
+
+def test_a_body_without_a_head_is_built_once_and_its_head_is_a_function_of_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path, tiny.bert())
+    monkeypatch.setattr(loading, "_with_new_head", None)
+    one, same, other = (
+        load_model(checkpoint(folder), ModelConfig(), "sequence_classification", FP32, seed, **head_for("a", "b"))
+        for seed in (1, 1, 2)
+    )
+    assert one.has_new_head
+    assert equal(one, same)
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    assert float(one.classifier.weight.std()) == pytest.approx(one.config.initializer_range, rel=0.3)
+    assert equal(one.bert.encoder, tiny.bert().encoder)
+
+
+def test_a_head_for_other_labels_is_drawn_anew_even_where_it_has_as_many(tmp_path: Path) -> None:
+    shape = tiny.bert().config
+    for kind in (BertForSequenceClassification, BertForTokenClassification):  # of tags, what is pooled is missing too
+        stored = kind(shape)
+        folder = saved(tmp_path / kind.__name__, stored)
+        head = head_for("a", "b")
+        model = load_model(checkpoint(folder), ModelConfig(), "sequence_classification", FP32, 1, **head)
+        assert model.has_new_head
+        assert not torch.equal(model.classifier.weight, stored.classifier.weight)
 
 
 def change_config(folder: Path, **settings: Any) -> None:

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from domaintune.config import UsageError
 from domaintune.models.dropout import replace_dropout
 from domaintune.models.locating import Checkpoint
+from domaintune.models.parts import is_of_head
 from domaintune.settings import ModelConfig
 
 transformers_logging.set_verbosity_error()  # what a head lacks is said in our own words
@@ -95,11 +96,15 @@ def load_model(
             if config.init == "random":
                 model = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
             else:
-                model = _pretrained(auto, checkpoint, shape, dtype, task_name in NEW_HEADS)
-                if "id2label" in head and stored.id2label != shape.id2label:
+                model, drawn = _pretrained(auto, checkpoint, shape, dtype, task_name in NEW_HEADS)
+                body = f"{model.base_model_prefix}."
+                read = {name for name in model.state_dict() if not name.startswith(body)} - drawn
+                if "id2label" in head and stored.id2label != shape.id2label and read:
                     model = _with_new_head(model, auto, shape, seed)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as {words}: {error}") from error
+    if config.dropout is not None:
+        _set_head_dropout(model, config.dropout)
     replace_dropout(model)
     if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
@@ -108,7 +113,10 @@ def load_model(
     return model.train()
 
 
-def _pretrained(auto: Any, checkpoint: Checkpoint, shape: Any, dtype: torch.dtype, new_head: bool) -> Any:
+def _pretrained(
+    auto: Any, checkpoint: Checkpoint, shape: Any, dtype: torch.dtype, new_head: bool
+) -> tuple[Any, set[str]]:
+    """The model, and the names of the weights that the checkpoint lacked, which are drawn."""
     model, loaded = auto.from_pretrained(
         checkpoint.folder,
         config=shape,
@@ -120,18 +128,14 @@ def _pretrained(auto: Any, checkpoint: Checkpoint, shape: Any, dtype: torch.dtyp
     )
     # transformers fills what is missing with random weights and only warns.
     mismatched = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
-    missing = sorted({*loaded["missing_keys"], *mismatched})
+    drawn = {*loaded["missing_keys"], *mismatched}
+    missing = sorted(drawn)
     if new_head:
-        model.has_new_head = any(_is_of_head(model, name) for name in missing)
-        missing = [name for name in missing if not _is_of_head(model, name)]
+        missing = [name for name in missing if not is_of_head(model, name)]
+        model.has_new_head = len(missing) < len(drawn)
     if missing:
         raise ValueError(f"weights are missing: {', '.join(missing[:5])}")
-    return model
-
-
-def _is_of_head(model: PreTrainedModel, name: str) -> bool:
-    """Whether a weight is no part of the body. A pooler is a part of it that only heads for labels use."""
-    return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
+    return model, drawn
 
 
 def _with_new_head(model: PreTrainedModel, auto: Any, shape: Any, seed: int) -> Any:
@@ -161,6 +165,13 @@ def _set_dropout(shape: Any, config: ModelConfig) -> None:
         raise UsageError(f"model.dropout={config.dropout:g}: {shape.model_type} has no dropout; leave it null")
     for name in names:
         setattr(shape, name, config.dropout)
+
+
+def _set_head_dropout(model: PreTrainedModel, dropout: float) -> None:
+    """Heads call theirs by many names in a config, or by none."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and is_of_head(model, name):
+            module.p = dropout
 
 
 def output_embedding(model: PreTrainedModel) -> torch.Tensor | None:
