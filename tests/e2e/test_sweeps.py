@@ -271,13 +271,15 @@ def test_a_killed_parent_takes_workers_of_its_trials_with_it(command, start, qui
 def test_a_sweep_that_is_killed_ends_like_an_unbroken_one(command, start, quick, what):
     """Ten times at random moments; a sweep that has finished by then begins anew under another name."""
     choice, kills, number = random.Random(what), 0, 0
+    plain = what.replace(" ", "_")
+    unbroken = f"unbroken_{plain}"
     grid = (*quick, "optim.lr=1e-2,1e-3", "seed=0,1", "launcher.n_jobs=2")
     began = time.monotonic()
-    done = command("train.py", "-m", "name=unbroken", *grid)
+    done = command("train.py", "-m", f"name={unbroken}", *grid)
     assert done.returncode == 0, done.stderr
     took = time.monotonic() - began
     while kills < 10:
-        name = f"killed_{what.replace(' ', '_')}_{number}"
+        name = f"killed_{plain}_{number}"
         folder = folder_of(command, name)
         finished: dict[str, str] = {}
         while kills < 10 and len(finished) < 4:
@@ -299,9 +301,9 @@ def test_a_sweep_that_is_killed_ends_like_an_unbroken_one(command, start, quick,
         assert done.returncode == 0, done.stdout + done.stderr
         now = untouched(folder)
         assert {trial: now[trial] for trial in finished} == finished
-        assert set(trials_of(command, name)) == set(now) == set(trials_of(command, "unbroken"))
+        assert set(trials_of(command, name)) == set(now) == set(trials_of(command, unbroken))
         for trial in now:
-            assert_same_end(folder / trial, folder_of(command, "unbroken") / trial)
+            assert_same_end(folder / trial, folder_of(command, unbroken) / trial)
         number += 1
 
 
