@@ -9,12 +9,12 @@ from domaintune.recording import process_rank
 
 def requeue_after(number: int) -> None:
     """Queues a job of SLURM anew, once for all its processes, where that is what the signal asks for."""
-    if number == getattr(signal, "SIGUSR1", None) and process_rank() == 0 and (job := _slurm_job()):
+    if number == getattr(signal, "SIGUSR1", None) and process_rank() == 0 and (job := this_job()):
         subprocess.run(["scontrol", "requeue", job], check=False)
 
 
-def _slurm_job() -> str | None:
-    """The job that this process belongs to, as `scontrol` names it."""
+def this_job() -> str | None:
+    """The job of SLURM that this process belongs to: of an array by its place, since the last job bears its number."""
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")

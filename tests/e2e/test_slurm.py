@@ -74,8 +74,13 @@ def wait_until(true, process: subprocess.Popen[str]) -> None:
 
 
 def job_of(log: Path) -> str:
-    """The job in which a trial runs, which its own lock names."""
-    return json.loads((log.parent / ".lock").read_text())["job"]
+    """The job in which a trial runs, which its own lock names, by its place in the array.
+
+    The last job of an array bears the array's number, by which SLURM would take all of them.
+    """
+    number = json.loads((log.parent / ".lock").read_text())["job"]
+    listed = subprocess.run(["squeue", "-h", "-r", "-o", "%A %i"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split() for line in listed.splitlines())[number]
 
 
 def test_three_trials_of_which_two_are_preempted_end_like_plain_runs(command, cluster, quick, start, tmp_path):

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from types import FrameType
 
-from domaintune.queueing import requeue_after
+from domaintune.queueing import requeue_after, this_job
 from domaintune.sweeps.processes import TrialProcess
 
 
@@ -37,6 +37,7 @@ def run_trial(command: list[str], output: str) -> int:
 
 
 def _job_runs() -> bool:
-    job = os.environ["SLURM_JOB_ID"]
-    listed = subprocess.run(["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["squeue", "-h", "-j", str(this_job()), "-o", "%T"], capture_output=True, text=True, check=False
+    )
     return "RUNNING" in listed.stdout
