@@ -355,6 +355,11 @@ def test_a_callback_that_can_t_be_made_or_watches_nothing_is_told(callback: dict
         check_callbacks(checked(callbacks={"own": callback}))
 
 
+def test_a_persons_own_callback_may_log_what_another_watches() -> None:
+    watching = {"_target_": STOPPING, "monitor": "val/bleu"}
+    check_callbacks(checked(callbacks={"own": {"_target_": "json.JSONDecoder"}, "stopping": watching}))
+
+
 @pytest.mark.parametrize(
     "callback",
     [
