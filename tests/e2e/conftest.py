@@ -113,16 +113,24 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small(small_model: Path, corpus: Path) -> list[str]:
-    """The arguments of a run of 20 steps that takes a second or two to train."""
+def short(small_model: Path, corpus: Path) -> list[str]:
+    """The arguments that short runs share."""
     return [
         f"model.checkpoint={small_model}",
         f"data.path={corpus}",
         "data.block_size=64",
         "optim.lr=1e-2",
         "trainer=cpu",
-        "trainer.max_steps=20",
         "trainer.max_epochs=-1",
+    ]
+
+
+@pytest.fixture(scope="session")
+def small(short: list[str]) -> list[str]:
+    """The arguments of a run of 20 steps that takes a second or two to train."""
+    return [
+        *short,
+        "trainer.max_steps=20",
         "trainer.val_check_interval=8",
         "trainer.log_every_n_steps=2",
         "callbacks.samples.max_new_tokens=8",
@@ -138,16 +146,11 @@ def finished(command: Command, small: list[str]) -> tuple[Path, subprocess.Compl
 
 
 @pytest.fixture(scope="session")
-def quick(small_model: Path, corpus: Path) -> list[str]:
+def quick(short: list[str]) -> list[str]:
     """The arguments of a run of a second: twelve steps without samples."""
     return [
-        f"model.checkpoint={small_model}",
-        f"data.path={corpus}",
-        "data.block_size=64",
-        "optim.lr=1e-2",
-        "trainer=cpu",
+        *short,
         "trainer.max_steps=12",
-        "trainer.max_epochs=-1",
         "trainer.val_check_interval=6",
         "trainer.log_every_n_steps=1",
         "checkpoint.every_steps=4",

@@ -39,11 +39,10 @@ def cluster():
 
 
 @pytest.fixture
-def quick(small_model: Path, corpus: Path, tmp_path: Path) -> list[str]:
+def quick(short: list[str], tmp_path: Path) -> list[str]:
     (tmp_path / "slowly.py").write_text(SLOWLY)
     return [
-        *(f"model.checkpoint={small_model}", f"data.path={corpus}", "data.block_size=64", "optim.lr=1e-2"),
-        *("trainer=cpu", "trainer.max_steps=16", "trainer.max_epochs=-1", "trainer.val_check_interval=6"),
+        *(*short, "trainer.max_steps=16", "trainer.val_check_interval=6"),
         *("checkpoint.every_steps=4", "deterministic=true", "~callbacks.samples"),
         "+callbacks.slowly={_target_: slowly.Slowly}",
     ]
