@@ -284,7 +284,7 @@ def test_workers_leave_signals_to_the_process_that_needs_them(datamodule: Made) 
     """A terminal and a scheduler send them to all processes of a group."""
     data = datamodule(num_workers=2)
     batches = iter(data.train_dataloader())
-    seen = [next(batches)]
+    seen = [next(batches), next(batches)]  # one of each worker: both have begun
     for worker in multiprocessing.active_children():
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             os.kill(int(worker.pid or 0), number)
