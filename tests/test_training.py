@@ -23,17 +23,19 @@ TEXT = "The quick brown fox jumps over the lazy dog while nobody is looking at a
 
 
 class Recording(L.Callback):
-    """The documents and the loss of each step."""
+    """The documents and the loss of each step, and whether gradients were held after it."""
 
     def __init__(self) -> None:
         self.documents: list[list[torch.Tensor]] = []
         self.losses: list[float] = []
+        self.held_gradients: list[bool] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         flat, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
         pieces = pairwise(batch["cu_seqlens"].tolist())
         self.documents.append([flat[a:b].clone() for a, b in pieces if (labels[a:b] != -100).any()])
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        self.held_gradients.append(any(weight.grad is not None for weight in pl_module.parameters()))
 
 
 def classic_loop(model: Any, steps: list[list[torch.Tensor]]) -> list[float]:
@@ -81,3 +83,4 @@ def test_the_loss_curve_is_that_of_the_classic_loop(tmp_path: Path, compiled: bo
     expected = classic_loop(reference.train(), recording.documents)
     assert recording.losses[-1] < recording.losses[0] - 0.5, "it learns"
     assert recording.losses == pytest.approx(expected, abs=1e-4)
+    assert not any(recording.held_gradients), "memory that the next forward pass could use"

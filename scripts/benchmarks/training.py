@@ -10,8 +10,7 @@ trainer_blocks           Hugging Face's Trainer in bf16 on documents joined and 
 trainer_blocks_compiled  the same with torch_compile=True (with --compile)
 bare                     this program's data, model and loss in a plain loop, with its optimizer and clipping
 domaintune               what `python train.py` runs, through Lightning, with its callbacks and checkpoints
-domaintune_parts         the same, a batch in four parts: data.batch_size=2 trainer.accumulate_grad_batches=4, the same
-                         gradients with less memory
+domaintune_checkpointing  the same with model.gradient_checkpointing=true: less memory, more arithmetic
 
 Each keeps its own defaults, dropout among them; --dropout 0 takes it from all. --compile compiles the last three. Only
 they keep documents from seeing each other in a row that holds several. Counted are tokens of text
@@ -65,7 +64,7 @@ class Clock:
         return {"tokens_per_second": self.tokens / self.seconds, "peak_memory_gb": peak_memory_gb(self.given.device)}
 
 
-def config_of(given: argparse.Namespace, folder: str, parts: int) -> Any:
+def config_of(given: argparse.Namespace, folder: str, checkpointing: bool) -> Any:
     """This program's config, on a checkpoint folder that holds a shape and a tokenizer."""
     from transformers import GPT2Config
 
@@ -81,11 +80,11 @@ def config_of(given: argparse.Namespace, folder: str, parts: int) -> Any:
         f"model.checkpoint={folder}",
         "model.init=random",
         f"model.compile={given.compile}",
+        f"model.gradient_checkpointing={checkpointing}",
         *([f"model.dropout={given.dropout}", f"model.attention_dropout={given.dropout}"] if given.dropout == 0 else []),
         f"data.path={given.corpus}",
         f"data.block_size={given.block_size}",
-        f"data.batch_size={BATCH_SIZE // parts}",
-        f"trainer.accumulate_grad_batches={parts}",
+        f"data.batch_size={BATCH_SIZE}",
         f"optim.lr={LR}",
         f"trainer={'gpu' if given.device == 'cuda' else 'cpu'}",
         "trainer.max_epochs=1000",
@@ -94,13 +93,13 @@ def config_of(given: argparse.Namespace, folder: str, parts: int) -> Any:
 
 
 @contextmanager
-def prepared_run(given: argparse.Namespace, parts: int = 1) -> Iterator[tuple[Any, Any]]:
+def prepared_run(given: argparse.Namespace, checkpointing: bool = False) -> Iterator[tuple[Any, Any]]:
     """What `train` is given: everything prepared, and the folder of a run."""
     from domaintune.preparing import prepare
     from domaintune.recording import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(given, folder, parts)
+        config = config_of(given, folder, checkpointing)
         config.trainer.limit_val_batches = 0
         yield prepare(config), RunFolder(Path(folder) / "run")
 
@@ -239,7 +238,7 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
     return clock.result()
 
 
-def domaintune(given: argparse.Namespace, parts: int = 1) -> dict[str, float]:
+def domaintune(given: argparse.Namespace, checkpointing: bool = False) -> dict[str, float]:
     """This program as `train.py` calls it, but for the validations and the export."""
     import lightning as L
 
@@ -261,7 +260,7 @@ def domaintune(given: argparse.Namespace, parts: int = 1) -> dict[str, float]:
             self.before = trained
 
     quiet_libraries()
-    with prepared_run(given, parts) as (prepared, run):
+    with prepared_run(given, checkpointing) as (prepared, run):
         trainer = build_trainer(prepared.config, run)
         trainer.callbacks.append(Stop())
         data, task = build(prepared, trainer)
@@ -287,6 +286,6 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
     "trainer_blocks_compiled": partial(trainer, blocks=True, compiled=True),
     "bare": bare,
     "domaintune": domaintune,
-    "domaintune_parts": partial(domaintune, parts=4),
+    "domaintune_checkpointing": partial(domaintune, checkpointing=True),
     "product_rates": product_rates,
 }

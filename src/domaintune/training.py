@@ -142,7 +142,8 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     data, model = load_data_and_model(prepared, torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32)
     task = build_task(config, model, prepared.labels, len(prepared.splits.of("train")))
     if config.data.batching != "padded":
-        keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
+        if not config.model.gradient_checkpointing:  # there, time is given for memory
+            keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
         isolate_documents(model)
         if (example := data.packed_example()) is not None:
             check_isolation(model, model_inputs(example))

@@ -64,6 +64,11 @@ class FineTuningTask(L.LightningModule):
         # Lightning divides by accumulate_grad_batches, even in a short last window: undone here.
         return loss * self.trainer.accumulate_grad_batches
 
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Frees the gradients after the step: Lightning would hold them through the next forward pass."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Turns summed gradients into their mean over tokens. Lightning calls it before clipping."""
         own = torch.stack(self._step_sums)
