@@ -1,12 +1,21 @@
 """Packed documents: the same logits, losses and gradients as each document on its own."""
 
 import inspect
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
 import tiny
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 from domaintune.config import UsageError
 from domaintune.data.collating import pack, pad
@@ -115,6 +124,42 @@ def test_compiled_they_are_the_same_too_and_other_documents_compile_nothing_anew
     loss_and_gradient(made, [pack(other[:2], BLOCK, 0)])
     made.eval()(pack(other, BLOCK, 0))
     assert len(used) == 4, "and for no other, nor for evaluation"
+
+
+def test_under_autocast_queries_and_keys_are_what_values_are(monkeypatch):
+    """Rotary positions leave a Llama's in fp32, which no kernel takes beside values in bf16."""
+    seen = []
+    monkeypatch.setattr(attention, "fits_varlen", lambda query, _dropout: seen.append(query.dtype))
+    model = llama()
+    isolate_documents(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**model_inputs(pack(rows(), BLOCK, 0)), use_cache=False)
+    assert seen == [torch.bfloat16] * 2
+
+
+@pytest.mark.slow
+def test_a_llama_compiles_under_autocast():
+    torch.manual_seed(0)
+    model = llama()
+    isolate_documents(model)
+    made = CausalLM(model, OptimConfig(lr=1e-3), SchedulerConfig(name="constant"), compile_for=(len(LENGTHS), BLOCK))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, gradient = loss_and_gradient(task(model), [pack(rows(), BLOCK, 0)])
+        loss, compiled = loss_and_gradient(made, [pack(rows(), BLOCK, 0)])
+    assert loss == pytest.approx(expected, rel=1e-2)
+    assert (compiled - gradient).norm() <= 5e-2 * gradient.norm()
+
+
+def test_what_packed_rows_lack_is_refused():
+    inputs = model_inputs(pack(rows(), BLOCK, 0))
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    heads = {"num_key_value_heads": 2, "vocab_size": VOCABULARY, "max_position_embeddings": 64}
+    wide, narrow = (MistralForCausalLM(MistralConfig(sliding_window=n, **sizes, **heads)) for n in (BLOCK, BLOCK // 2))
+    capped = tiny.gemma2()
+    for model, words in ((wide, None), (narrow, "sliding_window=16"), (capped, "softcap")):
+        isolate_documents(model)
+        with pytest.raises(UsageError, match=f"{words}.*batching=padded") if words else nullcontext():
+            check_isolation(model, {**inputs, "input_ids": inputs["input_ids"] % tiny.VOCABULARY})
 
 
 @pytest.mark.parametrize("shape", [gpt2, llama])

@@ -22,6 +22,8 @@ DOCUMENTS = "documents"
 # 36 windows in 4096 tokens: rows of 512 take 89 ms masked and 99 ms one by one, rows of 1024 take 135 and 102.
 MASKED_UP_TO = 512
 TAKES_WINDOW = "window_size" in inspect.signature(varlen_attn).parameters  # older ones name causality otherwise
+WISHES = ("softcap", "s_aux", "position_bias", "indices", "attention_mask")  # for a cap, sinks, ...
+NARROWER = ("sliding_window", "attention_chunk_size")
 TOLERANCE = 1e-3  # of the largest hidden state: far above rounding, far below what a leak does
 
 
@@ -45,18 +47,24 @@ def document_attention(
     Args:
         query: (B, H, T, D).
         key, value: (B, H_kv, T, D); H is a multiple of H_kv.
-        attention_mask: unused where there are boundaries.
+        attention_mask: none where there are boundaries.
+        kwargs: what else the model asks of attention.
         cu_seqlens: (S + 1,) boundaries in the flattened (B * T,) batch; None (generation, padded batches) is
             transformers' own "sdpa".
 
     Returns:
         (B, T, H, D), and no attention weights.
+
+    Raises:
+        UsageError: the model asks for what is not computed here.
     """
     if cu_seqlens is None:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return output, None
+    check_wishes({**kwargs, "attention_mask": attention_mask}, query.shape[2])
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotary positions leave them in fp32 under autocast
     if fits_varlen(query, dropout):
         return _varlen(query, key, value, cu_seqlens, scaling), None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
@@ -69,6 +77,15 @@ def document_attention(
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return _WrittenOut.apply(query, key, value, mask, scale).transpose(1, 2), None
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings).transpose(1, 2), None
+
+
+def check_wishes(asked: dict[str, Any], length: int) -> None:
+    """Raises UsageError where a model asks for more than causal attention, or for windows narrower than a row."""
+    wishes = [name for name in WISHES if asked.get(name) is not None]
+    wishes += [f"{name}={asked[name]}" for name in NARROWER if (asked.get(name) or length) < length]
+    if wishes:
+        wish = wishes[0]
+        raise UsageError(f"data.batching=packed: this model's attention has {wish}, which packed rows lack; {WAY_OUT}")
 
 
 def fits_varlen(query: torch.Tensor, dropout: float) -> bool:
@@ -183,6 +200,8 @@ def check_isolation(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> 
     Raises:
         UsageError: the model sees across documents, whatever its attention was asked to do.
     """
+    shape = model.config.get_text_config()  # some models put their windows into a mask that they don't make for us
+    check_wishes({name: getattr(shape, name, None) for name in NARROWER}, inputs["input_ids"].shape[1])
     was_training = model.training
     model.eval()
     before = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
