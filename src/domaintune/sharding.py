@@ -33,8 +33,10 @@ def shard(task: Any) -> None:
     if isinstance(task, FSDPModule):
         return
     mesh = task.device_mesh["data_parallel"]
+    embedding = task.model.get_input_embeddings()  # may be the output's too, which is in the rest
     for module in task.model.modules():
-        if type(module).__name__ in task.model._no_split_modules:
+        holds_embedding = any(child is embedding for child in module.modules())
+        if type(module).__name__ in task.model._no_split_modules and not holds_embedding:
             fully_shard(module, mesh=mesh)
     fully_shard(task, mesh=mesh)
 

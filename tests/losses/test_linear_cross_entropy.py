@@ -55,6 +55,21 @@ def test_under_bf16_autocast_they_equal_the_reference_in_fp32_but_for_rounding(s
         assert got.dtype == torch.float32
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_bias_counts_and_has_its_gradient(shape: tuple[int, int, int], autocast: bool) -> None:
+    hidden, weight, labels = made(*shape)
+    bias = torch.randn(len(weight), generator=torch.Generator().manual_seed(1)).requires_grad_()
+    found = []
+    for function in (linear_cross_entropy_reference, linear_cross_entropy):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast and function is linear_cross_entropy):
+            loss = function(hidden, weight, labels, 0.1, bias=bias)
+        found.append([loss.detach(), *torch.autograd.grad(loss, (hidden, weight, bias))])
+    for wanted, got in zip(*found, strict=True):
+        assert error(got, wanted) < (2e-2 if autocast else 1e-5)
+        assert got.dtype == torch.float32
+
+
 def test_autocast_computes_the_products_in_its_own_format() -> None:
     inputs = made(64, 32, 1000)
     with torch.autocast("cpu", torch.bfloat16):
@@ -69,7 +84,7 @@ def test_the_size_of_a_block_changes_nothing(columns: int, near_rows: int, monke
     inputs = made(64, 32, 1000, torch.float64)
     wanted = loss_and_gradients(linear_cross_entropy, *inputs)
     monkeypatch.setattr(module, "MIN_COLUMNS", columns)
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", {"cpu": 1})
     monkeypatch.setattr(module, "NEAR_ELEMENTS", near_rows * columns)
     for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
         assert error(got, reference) < 1e-12
@@ -91,7 +106,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("gradients", [True, False])
 def test_no_tensor_of_rows_times_vocabulary_is_made(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, labels = made(300, 4, 1000)
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 300 * 20)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", {"cpu": 300 * 20})
     monkeypatch.setattr(module, "MIN_COLUMNS", 1)
     with Largest() as largest, torch.set_grad_enabled(gradients):
         loss = linear_cross_entropy(hidden, weight, labels)
@@ -206,11 +221,13 @@ def test_large_logits_overflow_nowhere() -> None:
 def test_on_a_gpu_the_kernel_of_a_library_is_handed_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library itself runs on GPUs only: here its function is the reference, under the library's signature."""
 
-    def liger(hidden: Any, weight: Any, labels: Any, label_smoothing: float, reduction: str, accum_dtype: Any) -> Any:
+    def liger(
+        hidden: Any, weight: Any, labels: Any, bias: Any, label_smoothing: float, reduction: str, accum_dtype: Any
+    ) -> Any:
         assert hidden.dtype == weight.dtype == torch.bfloat16
         assert not torch.is_autocast_enabled("cpu")
         assert (reduction, accum_dtype) == ("sum", torch.float32)
-        return linear_cross_entropy_reference(hidden, weight, labels, label_smoothing)
+        return linear_cross_entropy_reference(hidden, weight, labels, label_smoothing, bias)
 
     monkeypatch.setattr(module, "LIBRARY_DEVICE", "cpu")
     monkeypatch.setattr(module, "liger_kernel", lambda: liger)

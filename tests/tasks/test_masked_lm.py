@@ -94,8 +94,30 @@ def test_the_loss_is_that_over_all_logits_whatever_the_batch(built: Callable[...
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         logits = task.model(**inputs).logits.flatten(0, 1)[places]
         assert torch.allclose(logits_at(task.model, inputs, places), logits, atol=1e-5)
+        task.training = True  # but for its dropout
+        without_logits, _, none = task(batch)
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    assert none is None, "the logits are never whole"
+    assert float(without_logits) == pytest.approx(wanted, rel=1e-5)
     assert int(masked) == len(places)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_both_ways_to_the_loss_give_the_same_gradient(built: Callable[..., Any], family: str) -> None:
+    data, task = built(family)
+    batch = data._collation("val")(
+        [[data.datasets["val"].example(index)] for index in range(len(data.datasets["val"]))]
+    )
+    task.training = True  # but for its dropout
+    assert task.head_is_linear
+    gradients = []
+    for linear in (True, False):
+        task.head_is_linear = linear
+        task.zero_grad()
+        task(batch)[0].backward()
+        assert task.model.get_output_embeddings().bias.grad.any()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in task.parameters() if weight.grad is not None]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[1].norm()
 
 
 def test_a_document_longer_than_a_block_loses_no_token(built: Callable[..., Any]) -> None:

@@ -18,15 +18,21 @@ from torch.autograd.function import once_differentiable
 
 IGNORED = -100
 LIBRARY_DEVICE = "cuda"  # where the kernel of a library is taken if there is one
-BLOCK_ELEMENTS, MIN_COLUMNS = 8 << 20, 256  # of a block of logits: 16 MB in bf16, and enough for fast products
+# Of a block of logits: on a CPU 16 MB in bf16; elsewhere few blocks, since each is some thirty small kernels.
+BLOCK_ELEMENTS, MIN_COLUMNS = {"cpu": 8 << 20}, 256
+MANY_ELEMENTS = 64 << 20
 NEAR_ELEMENTS = 256 << 10  # of them in fp32 at a time on a CPU: 1 MB stays in the cores' caches from pass to pass
 
 
 def linear_cross_entropy_reference(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    label_smoothing: float = 0.0,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum over rows of the cross entropy of `hidden @ weight.T`; same signature as `linear_cross_entropy`."""
-    logits = hidden @ weight.T
+    """Sum over rows of the cross entropy of `hidden @ weight.T + bias`; the signature of `linear_cross_entropy`."""
+    logits = F.linear(hidden, weight, bias)
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return F.cross_entropy(
         logits.to(exact), labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
@@ -38,9 +44,10 @@ def linear_cross_entropy(
     weight: torch.Tensor,
     labels: torch.Tensor,
     label_smoothing: float = 0.0,
+    bias: torch.Tensor | None = None,
     drop: bool = True,
 ) -> torch.Tensor:
-    """Sum over rows of the cross entropy of `hidden @ weight.T` against `labels`, in nats.
+    """Sum over rows of the cross entropy of `hidden @ weight.T + bias` against `labels`, in nats.
 
     On CUDA by the kernel of liger-kernel where that is installed (`pip install 'domaintune[kernels]'`), else by ours.
     Products are computed in autocast's dtype where autocast is on, else in `hidden`'s; softmax and sums in fp32.
@@ -50,6 +57,7 @@ def linear_cross_entropy(
         weight: (V, D) output embedding, tied or not.
         labels: (N,) token ids; rows labelled -100 count for nothing.
         label_smoothing: the share of a label that goes to all V tokens alike (Szegedy et al., 2016).
+        bias: (V,) of the output embedding, where it has one.
         drop: rows labelled -100 before the projection. Where there are few it isn't worth it: finding them makes the
             program wait for a GPU, and tensors of ever new sizes leave holes in memory.
 
@@ -62,8 +70,9 @@ def linear_cross_entropy(
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     if device == LIBRARY_DEVICE and len(labels) and dtype != torch.float64 and (liger := liger_kernel()):
-        return _by_liger(liger, hidden.to(dtype), weight.to(dtype), labels, label_smoothing)
-    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype, label_smoothing)
+        narrow_bias = None if bias is None else bias.to(dtype)
+        return _by_liger(liger, hidden.to(dtype), weight.to(dtype), narrow_bias, labels, label_smoothing)
+    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels, dtype, label_smoothing)
     return loss
 
 
@@ -72,7 +81,7 @@ def linear_cross_entropy_of_each(hidden: torch.Tensor, weight: torch.Tensor, lab
     """(N,) what each row adds to `linear_cross_entropy`, 0 where its label is -100. To measure with: no gradient."""
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    losses, _ = _losses(hidden.to(dtype), weight, labels[:, None], 0.0, _exact(hidden))
+    losses, _ = _losses(hidden.to(dtype), weight, None, labels[:, None], 0.0, _exact(hidden))
     return losses[:, 0]
 
 
@@ -91,13 +100,14 @@ def _by_liger(
     liger: Callable[..., torch.Tensor],
     hidden: torch.Tensor,
     weight: torch.Tensor,
+    bias: torch.Tensor | None,
     labels: torch.Tensor,
     label_smoothing: float,
 ) -> torch.Tensor:
     with torch.autocast(hidden.device.type, enabled=False):
         # It sums the weight's gradient up chunk by chunk: in bf16 that would lose what the small ones add.
         return liger(
-            hidden, weight, labels, label_smoothing=label_smoothing, reduction="sum", accum_dtype=torch.float32
+            hidden, weight, labels, bias, label_smoothing=label_smoothing, reduction="sum", accum_dtype=torch.float32
         )
 
 
@@ -107,29 +117,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
+        bias: torch.Tensor | None,
         labels: torch.Tensor,
         dtype: torch.dtype,
         label_smoothing: float,
     ) -> torch.Tensor:
         ctx.hidden_dtype, ctx.label_smoothing = hidden.dtype, label_smoothing
         exact, hidden, labels = _exact(hidden), hidden.to(dtype), labels[:, None]
-        losses, log_normalizer = _losses(hidden, weight, labels, label_smoothing, exact)
+        losses, log_normalizer = _losses(hidden, weight, bias, labels, label_smoothing, exact)
         # exp(logit - inf) is 0: the gradient of a row without a label, at no cost.
-        ctx.save_for_backward(hidden, weight, labels, log_normalizer.masked_fill_(labels == IGNORED, torch.inf))
+        ctx.save_for_backward(hidden, weight, bias, labels, log_normalizer.masked_fill_(labels == IGNORED, torch.inf))
         return losses.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, weight, labels, log_normalizer = ctx.saved_tensors
+        hidden, weight, bias, labels, log_normalizer = ctx.saved_tensors
         scale, smoothing, exact = grad_outputs[0], ctx.label_smoothing, log_normalizer.dtype
-        of_each = (labels != IGNORED) * log_normalizer.new_tensor(smoothing / len(weight))  # of the V tokens
+        of_each = (labels != IGNORED).to(exact) * (smoothing / len(weight))  # of the V tokens
         hidden_gradient = torch.zeros_like(hidden, dtype=exact) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
-        for columns, narrow_weight, wrong in _blocks(hidden, weight):
+        bias_gradient = torch.empty_like(bias) if ctx.needs_input_grad[2] else None
+        for columns, narrow_weight, wrong in _blocks(hidden, weight, bias):
             # d loss / d logits = softmax - (1 - smoothing) * one_hot(label) - smoothing / V, put where the logits were
             inside, place = _find(labels, columns)
-            hit = inside * log_normalizer.new_tensor(smoothing - 1)
+            hit = inside.to(exact) * (smoothing - 1)
             for rows in _near(wrong):
                 near = torch.sub(wrong[rows], log_normalizer[rows]).exp_()
                 # scatter_add_ would be the same, but CUDA has no deterministic one.
@@ -140,9 +152,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 hidden_gradient += wrong @ narrow_weight
             if weight_gradient is not None:
                 weight_gradient[columns] = (wrong.T @ hidden).to(exact).mul_(scale)
+            if bias_gradient is not None:
+                bias_gradient[columns] = wrong.sum(0, dtype=exact).mul_(scale)
         if hidden_gradient is not None:
             hidden_gradient = hidden_gradient.mul_(scale).to(ctx.hidden_dtype)
-        return hidden_gradient, weight_gradient, None, None, None
+        return hidden_gradient, weight_gradient, bias_gradient, None, None, None
 
 
 def _exact(hidden: torch.Tensor) -> torch.dtype:
@@ -151,13 +165,18 @@ def _exact(hidden: torch.Tensor) -> torch.dtype:
 
 
 def _losses(
-    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, label_smoothing: float, exact: torch.dtype
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    labels: torch.Tensor,
+    label_smoothing: float,
+    exact: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, 1) losses, 0 where the label is -100, and (N, 1) log-normalizers."""
     log_normalizer = hidden.new_full((len(hidden), 1), -torch.inf, dtype=exact)
     of_label = hidden.new_zeros((len(hidden), 1), dtype=exact)
     mean = hidden.new_zeros((len(hidden), 1), dtype=exact)  # over the vocabulary
-    for columns, _, logits in _blocks(hidden, weight):
+    for columns, _, logits in _blocks(hidden, weight, bias):
         inside, place = _find(labels, columns)
         of_label += logits.gather(1, place) * inside
         for rows in _near(logits):
@@ -169,15 +188,21 @@ def _losses(
     return losses.masked_fill_(labels == IGNORED, 0), log_normalizer
 
 
-def _blocks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+def _blocks(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """(columns of the logits, their weights in the products' dtype, the logits, which may be overwritten)."""
-    width = min(len(weight), max(MIN_COLUMNS, BLOCK_ELEMENTS // max(1, len(hidden))))
+    elements = BLOCK_ELEMENTS.get(hidden.device.type, MANY_ELEMENTS)
+    width = min(len(weight), max(MIN_COLUMNS, elements // max(1, len(hidden))))
     room = hidden.new_empty(len(hidden) * width)
     with torch.autocast(hidden.device.type, enabled=False):
         for first in range(0, len(weight), width):
             narrow_weight = weight[first : first + width].to(hidden.dtype)
             logits = room[: len(hidden) * len(narrow_weight)].view(len(hidden), len(narrow_weight))
-            torch.mm(hidden, narrow_weight.T, out=logits)
+            if bias is None:
+                torch.mm(hidden, narrow_weight.T, out=logits)
+            else:
+                torch.addmm(bias[first : first + width].to(hidden.dtype), hidden, narrow_weight.T, out=logits)
             yield slice(first, first + len(narrow_weight)), narrow_weight, logits
 
 

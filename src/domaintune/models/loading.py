@@ -1,8 +1,11 @@
 """A located checkpoint -> model and tokenizer. Safetensors only, no remote code, in the dtype that is asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -204,35 +207,44 @@ def output_embedding(model: PreTrainedModel) -> torch.Tensor | None:
 
 
 def head_is_linear(model: PreTrainedModel) -> bool:
-    """Whether an encoder-decoder's logits are its head's input times the head's weight; found out on a few tokens."""
+    """Whether logits are the output embedding's input times its weight and plus its bias; found out on a few tokens.
+
+    Of a masked LM or an encoder-decoder. The input is blown up for it, since a cap shows on large logits only.
+    """
     head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or head.bias is not None:
+    if not isinstance(head, nn.Linear):
         return False
     was_training = model.training
     ids = torch.arange(8, device=model.device)[None] % head.out_features
-    inputs = {"input_ids": ids, "decoder_input_ids": ids}
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0] * 100,))
+    inputs: Any = {"decoder_input_ids": ids, "use_cache": False} if model.config.is_encoder_decoder else {}
     try:
         with torch.no_grad():
-            logits = model.eval()(**inputs, use_cache=False).logits
-            plain = decoder_output(model, inputs) @ head.weight.T
+            logits = model.eval()(input_ids=ids, **inputs).logits
+            with handing_on(head):
+                plain = F.linear(model(input_ids=ids, **inputs).logits, head.weight, head.bias)
     except RuntimeError:  # what comes after the head wants logits, as BART's bias
         return False
     finally:
+        hook.remove()
         model.train(was_training)
     return torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
 
 
-def decoder_output(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(B, U, D): what an encoder-decoder hands to its head. For T5 that is scaled, which its decoder's states are not.
-
-    The head is left out for the time of the call, so its input comes out in the place of the logits.
-    """
-    head = model.get_output_embeddings()
-    model.set_output_embeddings(nn.Identity())
+@contextmanager
+def handing_on(head: nn.Module) -> Iterator[None]:
+    """Leaves a head out while the block runs: its input comes out in the place of the logits."""
+    head.forward = lambda states: states
     try:
-        states: torch.Tensor = model(**inputs, use_cache=False).logits
+        yield
     finally:
-        model.set_output_embeddings(head)
+        del head.forward
+
+
+def decoder_output(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(B, U, D): what an encoder-decoder hands to its head; for T5 that is scaled, its decoder's states are not."""
+    with handing_on(model.get_output_embeddings()):
+        states: torch.Tensor = model(**inputs, use_cache=False).logits
     return states
 
 

@@ -2,10 +2,13 @@
 
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedModel
 
 from domaintune.data.examples import ExampleBatch
+from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import perplexity
-from domaintune.models.loading import logits_at
+from domaintune.models.loading import handing_on, head_is_linear, logits_at
+from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.base import FineTuningTask
 
 
@@ -17,11 +20,25 @@ class MaskedLM(FineTuningTask):
     Validation masks the same tokens every time, so its losses can be compared.
     """
 
-    def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The sum of the losses in nats, the number of masked tokens, and their logits (M, V)."""
+    def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
+        super().__init__(model, optim, scheduler)
+        self.head_is_linear = head_is_linear(model)
+
+    def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The sum of the losses in nats, the number of masked tokens, and their logits (M, V).
+
+        There are no logits in training, where a loss needs none of them whole.
+        """
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        logits = logits_at(self.model, inputs, batch["places"]).float()
-        loss = F.cross_entropy(logits, batch["targets"], reduction="sum")
+        logits = None
+        if self.training and self.head_is_linear:
+            head = self.model.get_output_embeddings()
+            with handing_on(head):
+                hidden = logits_at(self.model, inputs, batch["places"])
+            loss = linear_cross_entropy(hidden, head.weight, batch["targets"], drop=False, bias=head.bias)
+        else:
+            logits = logits_at(self.model, inputs, batch["places"]).float()
+            loss = F.cross_entropy(logits, batch["targets"], reduction="sum")
         return loss, loss.new_full((), batch["labelled"]), logits
 
     def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
@@ -33,6 +50,7 @@ class MaskedLM(FineTuningTask):
 
     def validation_step(self, batch: ExampleBatch, batch_idx: int) -> None:
         loss, labels, logits = self(batch)
+        assert logits is not None
         right = (logits.argmax(-1) == batch["targets"]).sum()
         self._sums += torch.stack([value.to(self._sums) for value in (loss, labels, right)])
 

@@ -54,8 +54,8 @@ class Seq2Seq(FineTuningTask):
         }
         if self.head_is_linear:
             hidden = decoder_output(self.model, inputs).flatten(0, 1).index_select(0, batch["places"])
-            weight = self.model.get_output_embeddings().weight
-            loss = linear_cross_entropy(hidden, weight, batch["targets"], drop=False)
+            head = self.model.get_output_embeddings()
+            loss = linear_cross_entropy(hidden, head.weight, batch["targets"], drop=False, bias=head.bias)
         else:
             logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)
             loss = F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
