@@ -1,5 +1,8 @@
-"""The arithmetic of this program is that of the classic loop, step by step."""
+"""The arithmetic of this program is that of the classic loop, step by step; how a run ends before its first step."""
 
+import json
+import os
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,15 @@ import tiny
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from domaintune import training
+from domaintune.arguments import default_config
 from domaintune.data.datamodule import TextDataModule
 from domaintune.data.splitting import read_splits
 from domaintune.models.attention import isolate_documents
 from domaintune.models.loading import load_tokenizer
 from domaintune.models.locating import locate
+from domaintune.preparing import prepare
+from domaintune.recording import RunFolder
 from domaintune.settings import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM
 
@@ -23,19 +30,17 @@ TEXT = "The quick brown fox jumps over the lazy dog while nobody is looking at a
 
 
 class Recording(L.Callback):
-    """The documents and the loss of each step, and whether gradients were held after it."""
+    """The documents and the loss of each step."""
 
     def __init__(self) -> None:
         self.documents: list[list[torch.Tensor]] = []
         self.losses: list[float] = []
-        self.held_gradients: list[bool] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         flat, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
         pieces = pairwise(batch["cu_seqlens"].tolist())
         self.documents.append([flat[a:b].clone() for a, b in pieces if (labels[a:b] != -100).any()])
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.held_gradients.append(any(weight.grad is not None for weight in pl_module.parameters()))
 
 
 def classic_loop(model: Any, steps: list[list[torch.Tensor]]) -> list[float]:
@@ -79,8 +84,25 @@ def test_the_loss_curve_is_that_of_the_classic_loop(tmp_path: Path, compiled: bo
     )
     optim = OptimConfig(lr=LR, weight_decay=0.0)
     task = CausalLM(model, optim, SchedulerConfig(name="constant"), (4, 128) if compiled else None)
+    held: list[bool] = []  # whether gradients were, as the model began
+    model.base_model.register_forward_pre_hook(
+        lambda *_: held.append(any(weight.grad is not None for weight in model.parameters()))
+    )
     trainer.fit(task, datamodule=data)
     expected = classic_loop(reference.train(), recording.documents)
     assert recording.losses[-1] < recording.losses[0] - 0.5, "it learns"
     assert recording.losses == pytest.approx(expected, abs=1e-4)
-    assert not any(recording.held_gradients), "memory that the next forward pass could use"
+    assert not any(held), "memory that the forward pass could use"
+    assert compiled or len(held) == STEPS
+
+
+def test_a_signal_while_texts_are_encoded_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = tiny.jsonl(tmp_path / "texts.jsonl", *(f"{number}: {TEXT}" for number in range(30)))
+    config = default_config("name=stopped", "trainer=cpu", f"data.path={corpus}", f"paths.cache={tmp_path}/cache")
+    prepared, run = prepare(config), RunFolder(tmp_path / "run")
+    run.claim(config, prepared.hashes(), "train.py")
+    monkeypatch.setattr(training, "build", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        training.train(prepared, run)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"

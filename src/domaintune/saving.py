@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -38,7 +39,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     At every moment there is a whole checkpoint under one of its names. Lightning's own goes through the system's
     folder for temporary files, which may be another file system, where a rename isn't one.
+
+    Attributes:
+        seconds: that saving has taken.
     """
+
+    seconds = 0.0
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Saves; tensors and plain containers only.
@@ -49,6 +55,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         file = Path(path)
         if storage_options is not None:
             raise TypeError("a checkpoint has no storage options")
+        started = time.perf_counter()
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with written_beside(file) as (out, beside):
@@ -70,6 +77,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
             write_whole(checksum_file(file), f"{hashing.sha256.hexdigest()}\n")
         except (OSError, RuntimeError) as error:
             raise RunError(f"{file} can't be written: {error}") from error
+        finally:
+            self.seconds += time.perf_counter() - started
 
     def remove_checkpoint(self, path: Any) -> None:
         super().remove_checkpoint(path)

@@ -39,10 +39,10 @@ def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
     if settings["strategy"] == "fsdp":
         settings["strategy"] = FullyShardedStrategy()
     callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
-    if (max_time := settings.pop("max_time")) is not None:
-        callbacks.append(StepTimer(max_time))
     if config.model.compile:
-        callbacks.append(Compilation())
+        callbacks.insert(0, Compilation())  # before the clocks of the others start
+    if (max_time := settings.pop("max_time")) is not None:
+        callbacks.insert(0, StepTimer(max_time))  # it is a time for all of it
     # In this order: what is not finite is told before it is saved, and nothing draws after random states are set.
     callbacks += [NonFinite(config.run.on_nonfinite, config.run.max_skipped), ExactResume(config.seed)]
     signals, every = StopOnSignal(), config.checkpoint

@@ -58,19 +58,20 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trainer = build_trainer(config, run)
-    if config.model.compile:
-        check_compiler(trainer.strategy.root_device)
-    data, task = build(prepared, trainer)
-    describe(prepared, run, trainer, data, task)
     stop = next(callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
-    with stop.handling(), interruptible(trainer):
-        _measure_and_fit(config, run, trainer, task, data)
-    after = run.result["metrics"]["after"]
-    run.update(seconds=time.perf_counter() - started)
-    if trainer.is_global_zero:
-        log_hyperparameters(trainer, run, after)
-        _export(prepared, run, data, task)
-        print_result(run)
+    with stop.handling():
+        if config.model.compile:
+            check_compiler(trainer.strategy.root_device)
+        data, task = build(prepared, trainer)
+        describe(prepared, run, trainer, data, task)
+        with interruptible(trainer):
+            _measure_and_fit(config, run, trainer, task, data)
+        after = run.result["metrics"]["after"]
+        run.update(seconds=time.perf_counter() - started)
+        if trainer.is_global_zero:
+            log_hyperparameters(trainer, run, after)
+            _export(prepared, run, data, task)
+            print_result(run)
     return float(after[config.task.monitor])
 
 

@@ -32,7 +32,7 @@ class Compilation(L.Callback):
 
     Attributes:
         report: `seconds` of compiling; `step_seconds` and `plain_step_seconds`, forward and backward of a batch; and
-            `pays_from_step`, None where it is no faster.
+            `pays_from_step`, of optimizer steps, None where it is no faster.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,8 @@ class Compilation(L.Callback):
             task.compiled = compiled
             first = _seconds_of_step(task, batch)
             step = _seconds_of_step(task, batch)
-        pays = math.ceil((first - step) / (plain - step)) if plain > step else None
+        batches = (first - step) / (plain - step) if plain > step else math.inf
+        pays = math.ceil(batches / trainer.accumulate_grad_batches) if plain > step else None
         self.report = {
             "seconds": first - step,
             "step_seconds": step,

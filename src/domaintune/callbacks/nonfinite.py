@@ -1,5 +1,6 @@
 """Losses and gradients that are not finite: told with the documents that they come from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class Step:
     lr: float
     loss: torch.Tensor
     grad_norm: torch.Tensor
-    finite: torch.Tensor
+    finite: Callable[[], bool]
     micro_losses: torch.Tensor  # (micro-batches,) of this rank
     epoch: int
     first_batch: int  # of the epoch, on each rank
@@ -60,7 +61,7 @@ class NonFinite(L.Callback):
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         step = Step(
             number=trainer.global_step - 1,
-            **task.latest_step,
+            **{**task.latest_step, "finite": on_its_way(task.latest_step["finite"])},
             epoch=trainer.current_epoch,
             first_batch=done - len(task.latest_step["micro_losses"]),
         )
@@ -78,7 +79,7 @@ class NonFinite(L.Callback):
             self._judge(*unjudged)
 
     def _judge(self, trainer: L.Trainer, step: Step) -> None:
-        if bool(step.finite):
+        if step.finite():
             return
         self.skipped += 1
         what = (
@@ -94,6 +95,22 @@ class NonFinite(L.Callback):
             else "run.on_nonfinite=skip leaves such steps out; a lower optim.lr may avoid them"
         )
         raise RunError(f"{what}. The weights are those from before it. {advice}")
+
+
+def on_its_way(flag: torch.Tensor) -> Callable[[], bool]:
+    """Sends a flag from the device, which goes on; the answer waits for its step and for nothing after that."""
+    if not flag.is_cuda:
+        return lambda: bool(flag)
+    here = torch.empty(flag.shape, dtype=flag.dtype, pin_memory=True)
+    here.copy_(flag, non_blocking=True)
+    sent = torch.cuda.Event()
+    sent.record()
+
+    def arrived() -> bool:
+        sent.synchronize()
+        return bool(here)
+
+    return arrived
 
 
 def documents_of(trainer: L.Trainer, step: Step) -> str:

@@ -11,7 +11,7 @@ from domaintune.metrics import flops_per_token
 
 
 class Throughput(L.Callback):
-    """Logs figures of the time between two logging steps; validation and checkpoints do not count as training time.
+    """Logs figures of the time between two logging steps, without that of validation and of writing checkpoints.
 
     - `train/tokens_per_second`: predicted tokens, of all devices.
     - `train/mfu`: model FLOPs utilization (Chowdhery et al., "PaLM", 2022), the arithmetic that those tokens need over
@@ -26,7 +26,7 @@ class Throughput(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._since = self._waited = 0.0
+        self._since = self._waited = self._saved = 0.0
         self._tokens = 0
         self.peak: Peak | None = None
         self.flops_per_token = 0.0
@@ -77,11 +77,11 @@ class Throughput(L.Callback):
 
     def _start(self, trainer: L.Trainer, task: Any) -> None:
         self._since, self._tokens = time.perf_counter(), int(task.tokens_trained)
-        self._waited = waited(trainer)
+        self._waited, self._saved = waited(trainer), saved(trainer)
 
     def _stop(self, trainer: L.Trainer, task: Any, log: bool = True) -> None:
         tokens = int(task.tokens_trained) - self._tokens  # waits for the device: the time is taken after it
-        seconds = time.perf_counter() - self._since
+        seconds = time.perf_counter() - self._since - (saved(trainer) - self._saved)
         self.total_seconds += seconds
         self.total_tokens += tokens
         if not (log and tokens):
@@ -98,3 +98,8 @@ class Throughput(L.Callback):
 def waited(trainer: L.Trainer) -> float:
     """Seconds that training has waited for its loader since that was made."""
     return float(getattr(trainer.train_dataloader, "waited", 0.0))
+
+
+def saved(trainer: L.Trainer) -> float:
+    """Seconds that saving checkpoints has taken."""
+    return float(getattr(trainer.strategy.checkpoint_io, "seconds", 0.0))

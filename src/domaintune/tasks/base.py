@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import nn
+from torch import distributed, nn
 
 from domaintune.config import RunError
 from domaintune.models.parts import head_parameters
@@ -39,6 +39,7 @@ class FineTuningTask(L.LightningModule):
         self.latest_step: dict[
             str, Any
         ] = {}  # what the latest optimizer step was made with; see callbacks/nonfinite.py
+        self._gradient_scale = torch.ones(())
         self._step_sums: list[torch.Tensor] = []  # per micro-batch: (3,) loss, its divisor and tokens
         self._sums = torch.zeros(0)  # of an evaluation
         self.frozen = {
@@ -64,20 +65,20 @@ class FineTuningTask(L.LightningModule):
         # Lightning divides by accumulate_grad_batches, even in a short last window: undone here.
         return loss * self.trainer.accumulate_grad_batches
 
-    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Frees the gradients after the step: Lightning would hold them through the next forward pass."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        optimizer.zero_grad()
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Frees the gradients of the last step: Lightning would hold them through the forward pass."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.optimizers().zero_grad()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Turns summed gradients into their mean over tokens. Lightning calls it before clipping."""
+        """Finds what turns summed gradients into their mean over tokens. Lightning calls it before clipping."""
         own = torch.stack(self._step_sums)
-        sums: Any = self.trainer.strategy.reduce(own.sum(0), reduce_op="sum")
+        sums = _over_devices(own.sum(0))
         self._step_sums.clear()
         self.tokens_trained = self.tokens_trained + sums[2].long()
         labels = torch.where(sums[1] > 0, sums[1], 1)
         # DDP has averaged over the devices: times world_size is the sum again.
-        torch._foreach_mul_(_gradients(optimizer), self.trainer.world_size / labels)
+        self._gradient_scale = self.trainer.world_size / labels
         self.latest_step = {
             "loss": sums[0] / labels,
             "micro_losses": own[:, 0],
@@ -146,14 +147,18 @@ class FineTuningTask(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by the norm over all parameters. Lightning's own refuses a fused optimizer under bf16-mixed."""
+        """Takes the mean and clips by its norm over all parameters, in one pass over the gradients.
+
+        Lightning calls it at every optimizer step; its own refuses a fused optimizer under bf16-mixed.
+        """
         gradients = _gradients(optimizer)
         squares: Any = sum_of_squares(gradients)
         if is_sharded(self):  # of split gradients it is that of this device's parts
-            squares = self.trainer.strategy.reduce(squares, reduce_op="sum")
-        norm = squares.sqrt().float()
+            squares = _over_devices(squares)
+        norm, scale = squares.sqrt().float() * self._gradient_scale, self._gradient_scale
         if gradient_clip_val:
-            torch._foreach_mul_(gradients, (gradient_clip_val / (norm + 1e-6)).clamp(max=1))
+            scale = scale * (gradient_clip_val / (norm + 1e-6)).clamp(max=1)
+        torch._foreach_mul_(gradients, scale)
         loss, lr = self.latest_step["loss"], self.latest_step["lr"]
         # Under fp16 the norm is infinite now and then: the loss scale is being found, and the step is left out anyway.
         finite = loss.isfinite() if self.trainer.precision == "16-mixed" else loss.isfinite() & norm.isfinite()
@@ -192,6 +197,13 @@ class FineTuningTask(L.LightningModule):
             lambda step: warmup_then(shape.name, step, total, shape.warmup_steps, shape.min_lr_rate),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _over_devices(values: torch.Tensor) -> torch.Tensor:
+    """Their sum, in place. Lightning's own `reduce` has the program wait for the devices first."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values
 
 
 def _gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
