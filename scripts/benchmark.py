@@ -67,7 +67,7 @@ def compare(given: argparse.Namespace) -> None:
             if given.what == "train":
                 rates.append(measure(given.what, "product_rates", told) or {})
             for name in [name for name in names if name in measured]:
-                result = measure(given.what, name, told)
+                result = measure(given.what, name, [*told, "--seed", str(number)])
                 if result is None:
                     del measured[name]
                     print(f"{name} was killed: it needs more memory than this machine has; left out", flush=True)

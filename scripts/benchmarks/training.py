@@ -1,11 +1,11 @@
 """Tokens a second of training: the ways that tutorials show, a bare loop with this program's parts, and this program.
 
 All train GPT-2 from random weights on the same documents of log-normal length (median 86 tokens, mean 136, at most
-1500), with the same batch size and learning rate:
+1500), with the same batch size and learning rate, each round from another seed:
 
 classic                  transformers' GPT2LMHeadModel, fp32, a document a row, cut at 512 tokens (--block-size) and
                          padded to the longest of the batch; its own loss, torch.optim.AdamW, a plain loop
-trainer_padded           the same rows and precision under Hugging Face's Trainer
+trainer_padded           the same batches and precision under Hugging Face's Trainer
 trainer_blocks           Hugging Face's Trainer in bf16 on documents joined and cut into blocks
 trainer_blocks_compiled  the same with torch_compile=True (with --compile)
 bare                     this program's data, model and loss in a plain loop, with its optimizer and clipping
@@ -13,14 +13,16 @@ domaintune               what `python train.py` runs, through Lightning, with it
 domaintune_checkpointing  the same with model.gradient_checkpointing=true: less memory, more arithmetic
 
 Each keeps its own defaults, dropout among them; --dropout 0 takes it from all. --compile compiles the last three. Only
-they keep documents from seeing each other in a row that holds several. Counted are tokens of text
-that were predicted, never padding. The first steps of a process are not counted.
+they keep documents from seeing each other in a row that holds several. Counted are tokens of text that were predicted,
+never padding. The first three steps of a process are not counted. All but this program leave out the last batch of an
+epoch where it isn't full.
 """
 
 import argparse
 import itertools
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -36,7 +38,7 @@ SHAPES = {
 }
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 BATCH_SIZE, LR = 8, 5e-5
-WARM_UP_STEPS = 3
+WARM_UP_STEPS, FEWEST_STEPS = 3, 4  # not counted; and counted at least: batches of a document a row differ widely
 
 
 class Clock:
@@ -48,17 +50,24 @@ class Clock:
 
     def step(self, tokens: int) -> bool:
         """Called after each optimizer step with the tokens that it was for; whether the time is over."""
+        self.steps += 1
+        if self.steps == WARM_UP_STEPS:
+            self._started = self._now()
+        elif self.steps > WARM_UP_STEPS:
+            self.tokens += tokens
+        many = self.steps >= WARM_UP_STEPS + FEWEST_STEPS
+        if not many or time.perf_counter() - self._started < self.given.seconds:
+            return False
+        self.seconds = self._now() - self._started
+        return True
+
+    def _now(self) -> float:
+        """Waits for a GPU, which is asked at the start and the end alone: in between, a method goes ahead of it."""
         if self.given.device == "cuda":
             import torch
 
             torch.cuda.synchronize()
-        self.steps += 1
-        if self.steps == WARM_UP_STEPS:
-            self._started = time.perf_counter()
-        elif self.steps > WARM_UP_STEPS:
-            self.tokens += tokens
-            self.seconds = time.perf_counter() - self._started
-        return self.seconds >= self.given.seconds
+        return time.perf_counter()
 
     def result(self) -> dict[str, float]:
         return {"tokens_per_second": self.tokens / self.seconds, "peak_memory_gb": peak_memory_gb(self.given.device)}
@@ -85,6 +94,7 @@ def config_of(given: argparse.Namespace, folder: str, checkpointing: bool) -> An
         f"data.path={given.corpus}",
         f"data.block_size={given.block_size}",
         f"data.batch_size={BATCH_SIZE}",
+        f"seed={given.seed}",
         f"optim.lr={LR}",
         f"trainer={'gpu' if given.device == 'cuda' else 'cpu'}",
         "trainer.max_epochs=1000",
@@ -123,9 +133,18 @@ def plain_model(given: argparse.Namespace) -> Any:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     dropout = dict.fromkeys(DROPOUTS, 0.0) if given.dropout == 0 else {}
     return GPT2LMHeadModel(GPT2Config(**SHAPES[given.shape], **dropout, bos_token_id=0, eos_token_id=0)).train()
+
+
+def document_rows(given: argparse.Namespace) -> list[Any]:
+    """A document a row, in the order in which both padded ways take them; full batches only."""
+    import torch
+
+    documents = documents_of(given)
+    order = torch.randperm(len(documents), generator=torch.Generator().manual_seed(given.seed)).tolist()
+    return [documents[i][: given.block_size] for i in order[: len(order) // BATCH_SIZE * BATCH_SIZE]]
 
 
 def padded(rows: list[Any]) -> dict[str, Any]:
@@ -140,13 +159,13 @@ def classic(given: argparse.Namespace) -> dict[str, float]:
     """The loop of the tutorials."""
     import torch
 
-    rows = [document[: given.block_size] for document in documents_of(given)]
+    rows = document_rows(given)
     model = plain_model(given).to(given.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
     clock = Clock(given)
     while True:
-        for chosen in torch.randperm(len(rows)).split(BATCH_SIZE):
-            batch = padded([rows[i] for i in chosen.tolist()])
+        for first in range(0, len(rows), BATCH_SIZE):
+            batch = padded(rows[first : first + BATCH_SIZE])
             model(**{name: tensor.to(given.device) for name, tensor in batch.items()}).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -161,28 +180,29 @@ def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> 
 
     clock = Clock(given)
 
-    class Counting(Trainer):
-        tokens = 0
-
-        def training_step(self, model: Any, inputs: Any, *rest: Any) -> Any:
-            self.tokens = int((inputs["labels"][:, 1:] != -100).sum())
-            return super().training_step(model, inputs, *rest)
+    class Ordered(Trainer):
+        def _get_train_sampler(self, *dataset: Any) -> Any:
+            return super()._get_train_sampler(*dataset) if blocks else torch.utils.data.SequentialSampler(rows)
 
     class Stop(TrainerCallback):
         def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-            control.should_training_stop = clock.step(counting.tokens)
+            control.should_training_stop = clock.step(counted.popleft())
 
-    documents = documents_of(given)
-    if blocks:
-        rows = list(torch.cat(documents).split(given.block_size))[:-1]
-    else:
-        rows = [document[: given.block_size] for document in documents]
+    def collate(rows: list[Any]) -> dict[str, Any]:
+        batch = padded(rows)
+        counted.append(int((batch["labels"][:, 1:] != -100).sum()))  # on the host; a batch is made ahead of its step
+        return batch
+
+    counted: deque[int] = deque()
+    rows = list(torch.cat(documents_of(given)).split(given.block_size))[:-1] if blocks else document_rows(given)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
             per_device_train_batch_size=BATCH_SIZE,
             learning_rate=LR,
             num_train_epochs=1000,
+            seed=given.seed,
+            dataloader_drop_last=True,
             bf16=blocks,
             torch_compile=compiled,
             use_cpu=given.device == "cpu",
@@ -191,8 +211,7 @@ def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> 
             disable_tqdm=True,
             remove_unused_columns=False,
         )
-        counting = Counting(plain_model(given), arguments, padded, rows, callbacks=[Stop()])
-        counting.train()
+        Ordered(plain_model(given), arguments, collate, rows, callbacks=[Stop()]).train()
     return clock.result()
 
 
@@ -221,6 +240,8 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
     optimizer = torch.optim.AdamW(parameter_groups(model, config.optim.weight_decay), lr=LR, fused=True)
     clock = Clock(given)
     for batch in itertools.chain.from_iterable(itertools.repeat(data.train_dataloader())):
+        if len(batch["input_ids"]) < BATCH_SIZE:
+            continue
         tensors: Any = {
             name: batch[name].to(given.device, non_blocking=True) for name in batch if name not in ("bytes", "tokens")
         }
@@ -249,15 +270,8 @@ def domaintune(given: argparse.Namespace, checkpointing: bool = False) -> dict[s
     clock = Clock(given)
 
     class Stop(L.Callback):
-        before = steps = 0
-
-        def on_train_batch_end(self, trainer: Any, task: Any, *_: Any) -> None:
-            if trainer.global_step == self.steps:
-                return
-            self.steps = trainer.global_step
-            trained = int(task.tokens_trained)
-            trainer.should_stop = clock.step(trained - self.before)
-            self.before = trained
+        def on_train_batch_end(self, trainer: Any, _task: Any, _outputs: Any, batch: Any, *_: Any) -> None:
+            trainer.should_stop = clock.step(batch["tokens"])
 
     quiet_libraries()
     with prepared_run(given, checkpointing) as (prepared, run):

@@ -28,6 +28,7 @@ GPU_TFLOPS = {
     "NVIDIA L40S": 362,
     "NVIDIA RTX A6000": 154.8,
 }
+LARGE_PRODUCT = (8192, 8192, 8192)  # on a GPU, where the start of a smaller one counts
 PRODUCT = (2048, 768, 3072)  # of a measured rate: GPT-2's widest layer over four rows of 512 tokens
 
 
@@ -102,7 +103,7 @@ def peak(device: str, precision: str) -> Peak | None:
 
 def product_rate(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.25) -> float:
     """Floating-point operations a second of one matrix product: the median of as many as fit into the time."""
-    rows, inner, columns = PRODUCT
+    rows, inner, columns = PRODUCT if device == "cpu" else LARGE_PRODUCT
     with torch.random.fork_rng(devices=[]):
         left, right = (torch.randn(shape).to(device, dtype) for shape in ((rows, inner), (inner, columns)))
     took: list[float] = []
