@@ -31,10 +31,11 @@ def test_saving_is_no_training_time(tmp_path: Path) -> None:
 
 
 def test_compiling_comes_before_the_clocks_start(tmp_path: Path) -> None:
-    config = default_config("name=compiled", "trainer=cpu", "model.compile=true")
+    config = default_config("name=compiled", "trainer=cpu", "model.compile=true", "trainer.max_time=00:01:00:00")
     trainer: Any = build_trainer(config, RunFolder(tmp_path / "run"))
     names = [type(callback).__name__ for callback in trainer.callbacks]
     assert names.index("Compilation") < min(names.index("Throughput"), names.index("RunProgress"))
+    assert names.index("StepTimer") < names.index("Compilation"), "trainer.max_time is a time for all of it"
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 11), (4, 3)])

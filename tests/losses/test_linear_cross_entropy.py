@@ -84,7 +84,7 @@ def test_the_size_of_a_block_changes_nothing(columns: int, near_rows: int, monke
     inputs = made(64, 32, 1000, torch.float64)
     wanted = loss_and_gradients(linear_cross_entropy, *inputs)
     monkeypatch.setattr(module, "MIN_COLUMNS", columns)
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", {"cpu": 1})
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(module, "NEAR_ELEMENTS", near_rows * columns)
     for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
         assert error(got, reference) < 1e-12
@@ -106,7 +106,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("gradients", [True, False])
 def test_no_tensor_of_rows_times_vocabulary_is_made(gradients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, labels = made(300, 4, 1000)
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", {"cpu": 300 * 20})
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 300 * 20)
     monkeypatch.setattr(module, "MIN_COLUMNS", 1)
     with Largest() as largest, torch.set_grad_enabled(gradients):
         loss = linear_cross_entropy(hidden, weight, labels)

@@ -19,8 +19,7 @@ from torch.autograd.function import once_differentiable
 IGNORED = -100
 LIBRARY_DEVICE = "cuda"  # where the kernel of a library is taken if there is one
 # Of a block of logits: on a CPU 16 MB in bf16; elsewhere few blocks, since each is some thirty small kernels.
-BLOCK_ELEMENTS, MIN_COLUMNS = {"cpu": 8 << 20}, 256
-MANY_ELEMENTS = 64 << 20
+BLOCK_ELEMENTS, ELEMENTS_ELSEWHERE, MIN_COLUMNS = 8 << 20, 64 << 20, 256
 NEAR_ELEMENTS = 256 << 10  # of them in fp32 at a time on a CPU: 1 MB stays in the cores' caches from pass to pass
 
 
@@ -192,7 +191,7 @@ def _blocks(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """(columns of the logits, their weights in the products' dtype, the logits, which may be overwritten)."""
-    elements = BLOCK_ELEMENTS.get(hidden.device.type, MANY_ELEMENTS)
+    elements = BLOCK_ELEMENTS if hidden.device.type == "cpu" else ELEMENTS_ELSEWHERE
     width = min(len(weight), max(MIN_COLUMNS, elements // max(1, len(hidden))))
     room = hidden.new_empty(len(hidden) * width)
     with torch.autocast(hidden.device.type, enabled=False):

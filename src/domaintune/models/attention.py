@@ -84,8 +84,9 @@ def check_wishes(asked: dict[str, Any], length: int) -> None:
     wishes = [name for name in WISHES if asked.get(name) is not None]
     wishes += [f"{name}={asked[name]}" for name in NARROWER if (asked.get(name) or length) < length]
     if wishes:
-        wish = wishes[0]
-        raise UsageError(f"data.batching=packed: this model's attention has {wish}, which packed rows lack; {WAY_OUT}")
+        raise UsageError(
+            f"data.batching=packed: this model's attention has {wishes[0]}, packed rows have none; {WAY_OUT}"
+        )
 
 
 def fits_varlen(query: torch.Tensor, dropout: float) -> bool:
