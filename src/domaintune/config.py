@@ -43,6 +43,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.unit": ("file", "paragraph", "line"),
     "data.format": tuple(ROLES),
     "data.embedded": ("domain", "topic", "entities", "summaries"),
+    "data.quoting": ("csv", "none"),
+    "data.marks": ("end",),
     "data.dedup": ("exact", "near", "none"),
     "data.batching": ("packed", "padded", "concatenated"),
     "scheduler.name": ("cosine", "linear", "constant"),
@@ -153,6 +155,7 @@ FREE = (
     "logger",
     "model.measured_lr",
     "data.columns",
+    "data.roles",
     "trainer.max_time",
     "sweep.max_time",
 )  # their keys are not ours

@@ -14,6 +14,7 @@ class ModelConfig:
     attention_dropout: float = 0.0
     compile: bool = False
     gradient_checkpointing: bool = False
+    resize_embeddings: bool = False
     freeze: list[str] = field(default_factory=list)
     measured_lr: dict[str, float] = field(default_factory=dict)
 
@@ -48,8 +49,13 @@ class DataConfig:
     unit: str | None = None
     text_column: str = "text"
     columns: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
     label_separator: str | None = None
     prefix: str = ""
+    encoding: str | None = None
+    quoting: str | None = None
+    marks: str | None = None
+    strict: bool = False
     group_column: str | None = None
     dedup: str = "exact"
     val_fraction: float = 0.1

@@ -45,14 +45,56 @@ def fresh_command(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 @pytest.fixture(scope="session")
-def preloaded() -> Iterator[subprocess.Popen[str]]:
+def preloaded_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("preloaded") / "socket"
+
+
+@pytest.fixture(scope="session")
+def preloaded(preloaded_socket: Path) -> Iterator[subprocess.Popen[str]]:
     """What runs commands with the imports done; see preloaded.py."""
     file = Path(__file__).with_name("preloaded.py")
     with subprocess.Popen(
-        [sys.executable, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(file), str(preloaded_socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         yield process
         process.stdin.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def shell(
+    fresh_command: Command, preloaded: subprocess.Popen[str], preloaded_socket: Path, tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a line as a person types it into a shell, in an empty folder that is HOME too, with the imports done.
+
+    In that folder are train.py and scripts/ of this repository, as in a clone; logs/ lands there. `shell.home` is it.
+    """
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {Path(__file__).with_name("python_on_path.py")} "$@"\n')
+    python.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("train.py", "scripts", "conf"):
+        (home / name).symlink_to(ROOT / name)
+    cache = fresh_command.home / "cache"  # type: ignore[attr-defined]
+
+    def run(line: str, cwd: Path = home, **environment: str) -> subprocess.CompletedProcess[str]:
+        while not preloaded_socket.exists():  # its imports take seconds
+            assert preloaded.poll() is None
+            time.sleep(0.05)
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        asked = {"HOME": str(home), "PATH": path, "DOMAINTUNE_CACHE": str(cache), "PRELOADED": str(preloaded_socket)}
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd=cwd,
+            env=environment_of(home, **(asked | environment)),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+        )
+
+    run.home = home  # type: ignore[attr-defined]
+    return run
 
 
 @pytest.fixture(scope="session")
