@@ -12,7 +12,7 @@ trainer.precision=auto  trainer.accelerator=auto
 """
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -36,6 +36,14 @@ SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
 
 
+@dataclass
+class Arguments:
+    """Those that are no settings of a run."""
+
+    run: str | None = None
+    split: str | None = None
+
+
 def documents(config: Config, split: str, sha256: str | None) -> Splits:
     """The documents to measure, as the test side; `sha256` is the hash of the documents that a run was split into.
 
@@ -56,7 +64,9 @@ def documents(config: Config, split: str, sha256: str | None) -> Splits:
 
 def prepare(settings: dict[str, str]) -> Prepared:
     """What the arguments name, checked and read."""
-    run, split = settings.pop("run", None), settings.pop("split", None)
+    asked = Arguments()
+    typed(asked, {key: settings.pop(key) for key in ("run", "split") if key in settings})
+    run, split = asked.run, asked.split
     if (run is None) == ("model.checkpoint" not in settings):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
     if split is not None and split not in SPLITS:
@@ -67,8 +77,9 @@ def prepare(settings: dict[str, str]) -> Prepared:
     if run is not None:
         folder = run_folder(run, config.paths.runs)
         config = config_of_run(folder)
-        settings["model.checkpoint"] = str(exported(folder))
-    typed(config, {key: None if value == "null" else value for key, value in settings.items()})
+    typed(config, settings)
+    if run is not None:
+        config.model.checkpoint = str(exported(folder))
     config.model.init = "pretrained"  # how a run's own weights began is no matter here, nor which it trained
     config.peft, config.model.freeze, config.optim.head_lr = PeftConfig(), [], None
     config = check(OmegaConf.structured(config))

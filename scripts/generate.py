@@ -32,7 +32,7 @@ class ModelArguments:
 class Arguments:
     run: str | None = None
     model: ModelArguments = field(default_factory=ModelArguments)
-    prompt: str | None = None
+    prompt: str | None = field(default=None, metadata={"kind": "literal"})
     prompts: str | None = None
     chat: bool = False
     max_new_tokens: int = 120

@@ -18,6 +18,7 @@ import itertools
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import CHOICES, UsageError
@@ -26,6 +27,7 @@ from domaintune.exiting import told
 from domaintune.models.locating import locate
 from domaintune.outputs import Output
 from domaintune.progress import progress
+from domaintune.settings import TEXT_OR_TEXTS
 
 CHUNK = 512  # rows that are predicted together; what a kill can lose
 NEW_TOKENS = 80  # of a language model
@@ -40,7 +42,7 @@ class DataArguments:
 @dataclass
 class Arguments:
     run: str = ""
-    input: str = ""
+    input: Any = field(default=None, metadata=TEXT_OR_TEXTS)
     output: str = ""
     data: DataArguments = field(default_factory=DataArguments)
     batch_size: int = 32

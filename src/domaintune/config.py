@@ -130,6 +130,8 @@ def _make_absolute(config: Config) -> None:
         setattr(data, name, [_absolute(each) for each in path] if isinstance(path, list) else path and _absolute(path))
     if os.path.isdir(folder := os.path.expanduser(config.model.checkpoint)):
         config.model.checkpoint = os.path.abspath(folder)
+    for name, path in vars(config.paths).items():
+        setattr(config.paths, name, os.path.expanduser(path))
 
 
 def _absolute(path: str) -> str:

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from omegaconf import OmegaConf
 from domaintune.config import RunError, UsageError
 from domaintune.differing import differences, is_longer
 from domaintune.locking import Lock
+from domaintune.overrides import typed_arguments
 from domaintune.settings import Config
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
 
@@ -243,7 +243,7 @@ def now() -> str:
 
 def typed_command() -> str:
     """The command line of this process, as one could type it again."""
-    return shlex.join(["python", *sys.argv])
+    return shlex.join(["python", *typed_arguments()])
 
 
 def versions() -> dict[str, str]:

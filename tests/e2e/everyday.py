@@ -1,5 +1,6 @@
 """What the tests of everyday inputs share: writing files as people keep them, and reading what a run left."""
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -88,4 +89,4 @@ def tokens_of(cache: Path) -> list[list[int]]:
 
     (folder,) = {path.parent for path in cache.glob("tokens/*/ids.bin")}
     ids, starts = np.fromfile(folder / "ids.bin", dtype=np.int32), np.load(folder / "starts.npy")
-    return [ids[first:end].tolist() for first, end in zip(starts[:-1], starts[1:], strict=True)]
+    return [ids[first:end].tolist() for first, end in itertools.pairwise(starts)]

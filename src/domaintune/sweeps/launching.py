@@ -1,10 +1,8 @@
 """What every launcher does: the trials of a batch are checked, those that have finished left out, the others run."""
 
-import json
 import logging
 import math
 import os
-import re
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config import UsageError
+from domaintune.overrides import quote
 from domaintune.queueing import requeue_after
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
@@ -28,8 +27,6 @@ from domaintune.sweeps.table import TrialTable
 from domaintune.sweeps.trials import ENDED, TrialRecord, finished, outcome, trial_name, varied_overrides
 
 LINE_SECONDS = 5  # between two lines of a trial's progress, which the table reads
-PLAIN = re.compile(r"[A-Za-z_][\w.-]*")  # Hydra's grammar takes it without quotes, unless it is one of the next
-WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass
@@ -220,7 +217,7 @@ class TrialLauncher(Launcher):
         own = [each for each in overrides if not each.startswith(("name=", "fresh="))]
         progress = OmegaConf.select(self.composed, "callbacks.progress.line_seconds")
         often = [] if progress is None else [f"callbacks.progress.line_seconds={LINE_SECONDS}"]
-        return [*own, *often, f"name={quoted(str(self.composed.name))}"]
+        return [*own, *often, f"name={quote(str(self.composed.name))}"]
 
     def _command(self, each: Planned, folder: Path) -> list[str]:
         """What runs a trial, as one could type it."""
@@ -229,7 +226,7 @@ class TrialLauncher(Launcher):
         flags = [word for path in sources for word in ("--config-dir", path)]
         if hydra.job.config_name != "train":
             flags += ["--config-name", hydra.job.config_name]
-        run_dir = f"hydra.run.dir={quoted(str(folder))}"
+        run_dir = f"hydra.run.dir={quote(str(folder))}"
         return [sys.executable, os.path.abspath(sys.argv[0]), *flags, *self._trial_overrides(each.overrides), run_dir]
 
 
@@ -242,9 +239,3 @@ def refuse(planned: Sequence[Planned]) -> None:
     """Raises UsageError with all problems of a batch, where there are any."""
     if problems := [(each.name, each.problem) for each in planned if each.problem]:
         raise UsageError(listed(problems, len(planned)))
-
-
-def quoted(text: str) -> str:
-    """A text as Hydra's grammar takes it whole."""
-    plain = PLAIN.fullmatch(text) and text.lower() not in WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)
