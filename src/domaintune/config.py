@@ -182,7 +182,10 @@ def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
         except (ConfigKeyError, ConfigAttributeError):
             wrong[key] = no_such_setting(key)
         except ValidationError as error:
-            wrong[key] = f"{key}={value}: {str(error).splitlines()[0]}"
+            why = str(error).splitlines()[0]
+            if value is None:
+                value, why = "null", f"it needs a value; the word null itself is typed as '{key}=\"null\"'"
+            wrong[key] = f"{key}={value}: {why}"
     return wrong
 
 
