@@ -93,7 +93,8 @@ def test_nearest_guesses_nothing_far_fetched() -> None:
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, value: Any) -> None:
-    assert f"{key}={value}: " in problem(**{key.replace(".", "__"): value})
+    typed = "null" if value is None else value
+    assert f"{key}={typed}: " in problem(**{key.replace(".", "__"): value})
 
 
 @pytest.mark.parametrize("betas", [[], [0.9], [0.9, 0.99, 0.999]])

@@ -173,6 +173,9 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
+NEEDS_A_VALUE = "it needs a value (a text of these four letters is typed in quotes: '\"null\"')"
+
+
 def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
     """Writes each setting into the schema on its own, so that all problems are found: {key: problem}."""
     wrong = {}
@@ -183,9 +186,7 @@ def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
             wrong[key] = no_such_setting(key)
         except ValidationError as error:
             why = str(error).splitlines()[0]
-            if value is None:
-                value, why = "null", f"it needs a value; the word null itself is typed as '{key}=\"null\"'"
-            wrong[key] = f"{key}={value}: {why}"
+            wrong[key] = f"{key}={value}: {why}" if value is not None else f"{key}=null: {NEEDS_A_VALUE}"
     return wrong
 
 
