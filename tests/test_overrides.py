@@ -176,6 +176,24 @@ def test_what_cant_be_read_is_told_with_the_sign_and_the_line_to_type():
     assert "model.init" in explain("modèl.init=random")
 
 
+@pytest.mark.parametrize(
+    ("typed", "sign", "line"),
+    [
+        ("optim.betas=[0.9,0.95", "']'", "'optim.betas=[0.9,0.999]'"),
+        ("optim.betas=0.9,0.95]", "']'", "'optim.betas=[0.9,0.999]'"),
+        ("data.batch_size=8;", "';'", "'data.batch_size=8'"),
+        ("optim.weight_decay=#1", "'#'", "'optim.weight_decay=0.01'"),
+        ("fresh=yes&no", "'&'", "'fresh=false'"),
+    ],
+)
+def test_a_number_that_cant_be_read_is_told_with_its_sign_and_a_line_that_can(typed, sign, line):
+    with pytest.raises(UsageError) as refused:
+        to_hydra([typed])
+    for part in (typed, sign, line):
+        assert part in str(refused.value)
+    assert to_hydra([line.strip("'")]) == [line.strip("'")]
+
+
 def test_home_is_meant_in_paths(compose, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ann")
     overrides = to_hydra(["data.path=[~/a,~/b.txt]", "paths.logs=~/l", "data.val_path=~/v.txt"])

@@ -44,8 +44,8 @@ def run_command(main: Callable[[], Any]) -> None:
     """Runs a command that Hydra composes; what it can't compose ends like a UsageError."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let its exceptions through, to be told apart here
     register_resolvers()
-    hand_to_hydra()
     try:
+        hand_to_hydra()
         main()
     except HydraException as error:
         _exit_with_message(told_by_hydra(error))

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from domaintune.config import no_such_setting
+from domaintune.config import UsageError, no_such_setting
 from domaintune.settings import Config
 
 MAKE_DICT = "make_dict"  # the resolver of a dict whose keys Hydra's grammar can't read
@@ -63,8 +63,11 @@ def _rewrite(override: str, sweeps: bool) -> str:
     key, equals, value = override.partition("=")
     if not equals or key.startswith("~"):
         return override
-    kind = kind_of(PREFIX.sub("", key, count=1))
+    setting = PREFIX.sub("", key, count=1)
+    kind = kind_of(setting)
     if kind is None:
+        if _is_in_schema(setting) and not _can_be_read(value):
+            raise UsageError(f"{override}: {_unreadable(value)}; {_example(setting)}")
         return f"{key}={_by_hydra(value, sweeps)}"
     if sweeps and (varied := _varied(value)) is not None:
         return f"{key}={','.join(_write(read_text(part, kind)) for part in varied)}"
@@ -88,6 +91,18 @@ def kind_of(key: str, settings: Any = Config) -> str | None:
             return None
         settings = found
     return _declared(settings, name) or KINDS.get(typing.get_type_hints(settings).get(name))
+
+
+def _is_in_schema(key: str) -> bool:
+    """Whether a setting has a type of its own, as a number has; what may hold anything has none."""
+    settings: Any = Config
+    *groups, name = key.split(".")
+    for group in groups:
+        settings = typing.get_type_hints(settings).get(group)
+        if not is_dataclass(settings):
+            return False
+    found = typing.get_type_hints(settings).get(name, Any)
+    return found is not Any and not is_dataclass(found) and typing.get_origin(found) is not dict
 
 
 def _declared(settings: Any, name: str) -> str | None:
@@ -164,7 +179,7 @@ def _parts(text: str) -> list[str]:
     if not text.strip():
         return []
     signs = list(_outside_of_quotes(text))
-    nested = _balanced("".join(sign for _, sign in signs))
+    nested = not _unmatched(sign for _, sign in signs)
     cuts, depth = [-1], 0
     for place, sign in signs:
         depth += nested * ((sign in OPENING) - (sign in CLOSING))
@@ -174,14 +189,15 @@ def _parts(text: str) -> list[str]:
     return [text[start + 1 : end] for start, end in zip(cuts, ends, strict=True)]
 
 
-def _balanced(signs: str) -> bool:
+def _unmatched(signs: Iterable[str]) -> str:
+    """Which bracket has no partner, in words; empty where each has one."""
     open_: list[str] = []
     for sign in signs:
         if sign in OPENING:
-            open_.append(CLOSING[OPENING.index(sign)])
-        elif sign in CLOSING and (not open_ or open_.pop() != sign):
-            return False
-    return not open_
+            open_.append(sign)
+        elif sign in CLOSING and (not open_ or CLOSING[OPENING.index(open_.pop())] != sign):
+            return f"{sign!r} closes nothing"
+    return f"{open_[-1]!r} is not closed by {CLOSING[OPENING.index(open_[-1])]!r}" if open_ else ""
 
 
 def _outside_of_quotes(text: str) -> Iterator[tuple[int, str]]:
@@ -273,6 +289,23 @@ def register_resolvers() -> None:
 def _make_dict(*words: str) -> dict[str, str]:
     """Of keys and values in turn."""
     return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _unreadable(value: str) -> str:
+    """Which sign of a value Hydra's grammar stops at, in words."""
+    if bracket := _unmatched(sign for _, sign in _outside_of_quotes(value)):
+        return bracket
+    readable = next(end for end in range(len(value), -1, -1) if _can_be_read(value[:end]))
+    return f"{value[readable]!r} can't stand there"
+
+
+def _example(key: str) -> str:
+    """A line that can be typed for a setting of the schema."""
+    default = OmegaConf.select(OmegaConf.structured(Config), key, throw_on_missing=False)
+    if default is None:
+        return "it takes a number or null"
+    shown = f"[{','.join(map(str, default))}]" if OmegaConf.is_list(default) else str(default).lower()
+    return f"type for example '{key}={shown}'"
 
 
 def explain(override: str) -> str:
