@@ -127,10 +127,13 @@ def test_a_turn_ends_with_another_token_than_a_text(shell, tmp_path):
     works(
         shell,
         f"python train.py model.checkpoint={model} data=instructions data.path=chats.jsonl optim.lr=2e-3 "
-        f"scheduler=constant trainer.max_steps=80 name=one {SETTINGS}",
+        f"scheduler=constant trainer.max_steps=80 trainer.val_check_interval=40 name=one {SETTINGS}",
     )
     asked = 'python scripts/generate.py run=one chat=true prompt="Colour of coal?" temperature=0 max_new_tokens=40'
     assert works(shell, asked).split() == ["Colour", "of", "coal?", "Black."]
     export = shell.home / "logs" / "runs" / "one" / "export"
     ends = json.loads((export / "generation_config.json").read_text())["eos_token_id"]
-    assert set(ends) >= {0, AutoTokenizer.from_pretrained(export).convert_tokens_to_ids("<|im_end|>")}
+    assert set(ends if isinstance(ends, list) else [ends]) >= {
+        0,
+        AutoTokenizer.from_pretrained(export).convert_tokens_to_ids("<|im_end|>"),
+    }
