@@ -190,4 +190,12 @@ def test_one_label_alone_and_lists_beside_single_ones_are_refused(tmp_path: Path
         check_labels(read_labels(splits, "labels"), "labels")
     mixed = [{"text": f"text {n}", "label": ["a"] if n % 2 else "a"} for n in range(40)]
     with pytest.raises(UsageError, match=r"some texts have a list of labels \(.*:\d+\) and some a single one"):
-        read_labels(splits_of(tmp_path, mixed), "labels")
+        read_labels(splits_of(tmp_path, mixed), "labels", strict=True)
+
+
+def test_a_single_label_beside_lists_is_a_list_of_one(tmp_path: Path) -> None:
+    mixed = [{"text": f"text {n}", "label": ["a", "b"] if n % 2 else "a"} for n in range(40)]
+    labels = read_labels(splits_of(tmp_path, mixed), "labels")
+    assert (labels.several, labels.names) == (True, ("a", "b"))
+    assert labels.of.sum() == 60
+    assert any("20 texts have a single label and 20 a list" in note for note in label_warnings(labels, "labels", False))
