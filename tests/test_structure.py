@@ -28,7 +28,7 @@ LEVELS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
-    "library embedded finding rows reading inputs documents deduplicating splitting labelling tokenizing encoding "
+    "library embedded finding left_out cells fields chats rows reading inputs documents deduplicating splitting classes labelling tokenizing encoding "
     "packing sampling collating windows examples accounting datamodule example_datamodule"
 ).split()
 

@@ -3,7 +3,7 @@
 # The columns of each format of data beside data.text_column, under these names unless data.columns renames them.
 ROLES: dict[str, tuple[str, ...]] = {
     "text": (),
-    "instructions": ("prompt", "completion", "messages"),
+    "instructions": ("prompt", "completion", "messages", "role", "content", "instruction", "input", "output"),
     "labels": ("label",),
     "entities": ("tokens", "tags"),
     "pairs": ("source", "target"),

@@ -51,7 +51,8 @@ def labels_for(config: Config, splits: Splits, checkpoint: Checkpoint) -> Labels
     if config.data.format not in ("labels", "entities"):
         return None
     pretrained = config.model.init == "pretrained"
-    return read_labels(splits, config.data.format, labels_of(checkpoint, config.task.name) if pretrained else None)
+    known = labels_of(checkpoint, config.task.name) if pretrained else None
+    return read_labels(splits, config.data.format, known, config.data.strict)
 
 
 def check_block_size(config: Config, checkpoint: Checkpoint) -> None:

@@ -74,5 +74,16 @@ def test_a_text_that_begins_with_a_brace_is_a_text(tmp_path: Path, name: str) ->
 
 
 def test_neither_words_nor_text_is_told(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "a.jsonl", '{"words": ["Ann"]}\n')
     with pytest.raises(UsageError, match=r"a\.jsonl, line 1: none of 'text', 'tokens'"):
-        read(file_of(tmp_path, "a.jsonl", '{"words": ["Ann"]}\n'), format="entities")
+        read(file, format="entities", strict=True)
+    with pytest.raises(
+        UsageError, match=r"no row can be asked .* missing field 1 \(.*a\.jsonl:1\): none of 'text', 'tok"
+    ):
+        read(file, format="entities")
+
+
+def test_an_odd_row_among_others_says_why(tmp_path: Path) -> None:
+    found = read(file_of(tmp_path, "a.jsonl", '{"text": 5}\n{"text": null}\n{"text": "x"}\n'), format="labels")
+    assert texts(found) == [None, None, "x"]
+    assert [row.left_out for row in found] == ["wrong type: field 'text' must be a string, not int", None, None]

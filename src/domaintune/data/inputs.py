@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from domaintune.config import UsageError
 from domaintune.data.finding import Source, find_sources
+from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
 from domaintune.data.reading import is_plain, read
 from domaintune.data.rows import Fields
 from domaintune.settings import DataConfig
@@ -20,11 +22,13 @@ class Input:
         place: `file:line`, where it came from.
         text: None where nothing stands there.
         words: of a text that is looked through for entities.
+        left_out: why a row can't be asked about, where something else than nothing stands in it.
     """
 
     place: str
     text: str | None
     words: tuple[str, ...] = ()
+    left_out: str | None = None
 
 
 def find_inputs(path: str, config: DataConfig, cache: str) -> list[Source]:
@@ -54,11 +58,20 @@ def read_inputs(sources: list[Source], fields: Fields) -> Iterator[Input]:
     whose words are parted by white space.
 
     Raises:
-        UsageError: a source is damaged or lacks the column; names file and place.
+        UsageError: a source is damaged or lacks the column; names file and place. No row can be asked about, and not
+            since all of them are blank.
     """
+    left_out: LeftOutRows = {}
+    usable = False
     for source in sources:
         for row in read(source, fields):
             place, words = f"{source.name}:{row.place}", ()
             if fields.format == "words" and row.text is not None:
                 words = tuple(row.text.split() if is_plain(source, fields) else json.loads(row.text)["tokens"])
-            yield Input(place, " ".join(words) if words else row.text, words)
+            if odd := row.text is None and (row.reason or BLANK) != BLANK:
+                left_out = joined(left_out, str(row.reason), 1, [place], row.why)
+            usable |= row.text is not None
+            why = f"{row.reason}: {row.why}" if odd else None
+            yield Input(place, " ".join(words) if words else row.text, words, why)
+    if left_out and not usable:
+        raise UsageError(f"no row can be asked about; left out are {explained(left_out)}")

@@ -17,7 +17,8 @@ from typing import IO, Any
 
 from domaintune.config import UsageError
 from domaintune.data.finding import CONLL, TEXTS, Source, first_line
-from domaintune.data.rows import GIVEN_FORMATS, Fields, Row, given, group_of, no_column, not_blank, text_of
+from domaintune.data.left_out import UNFILLED
+from domaintune.data.rows import Fields, Row, no_column, not_blank, row_of
 
 TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a .txt may as well be plain text
 BATCH = 100  # rows of a table with columns that are in memory at once
@@ -27,7 +28,8 @@ def read(source: Source, fields: Fields) -> Iterator[Row]:
     """The rows of a source, in their order.
 
     Raises:
-        UsageError: the source is damaged or not what its suffix says; names file and place.
+        UsageError: the source is damaged or not what its suffix says, or `fields.strict` and a row can't be used; names
+            file and place.
     """
     if is_plain(source, fields):
         yield from _texts(source, fields.unit)
@@ -40,13 +42,10 @@ def read(source: Source, fields: Fields) -> Iterator[Row]:
         raise UsageError(f"{source.name}: {what} read from rows with columns, which a text file does not have")
     assert rows is not None
     for place, row in rows(source, fields):
-        try:
-            text, group = text_of(row, fields), group_of(row, fields)
-        except ValueError as error:
-            raise UsageError(f"{_at(source, place)}: {error}") from None
-        if text is not None and group is None and fields.format in GIVEN_FORMATS:
-            group = given(text)
-        yield Row(place, text, group)
+        found = row_of(place, row, fields)
+        if fields.strict and found.text is None and found.reason not in UNFILLED:
+            raise UsageError(f"{_at(source, place)}: {found.why}")
+        yield found
 
 
 def is_plain(source: Source, fields: Fields) -> bool:
