@@ -12,8 +12,9 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from domaintune.config import UsageError
-from domaintune.data import tokenizing
+from domaintune.data import chatting, tokenizing
 from domaintune.data.documents import read_documents
+from domaintune.data.encoder import Encoder
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
 from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
@@ -110,7 +111,7 @@ def test_documents_are_the_same_whatever_the_batch_they_are_encoded_in(
 def test_bytes_are_the_same_counted_by_names_and_by_offsets(tmp_path: Path, tokenizer: Any) -> None:
     made = [*texts("ascii"), "x" * 5000]
     by_names = encoded(tmp_path, tokenizer, *made)
-    encoder = tokenizing.Encoder(tokenizer)
+    encoder = Encoder(tokenizer)
     encoder.byte_level = False
     _, by_offsets, _ = encoder.encode(made)
     assert list(chain.from_iterable(one[:-1] for one in counts(by_names))) == by_offsets.tolist()
@@ -216,7 +217,7 @@ def test_questions_after_the_last_answer_are_left_out(tmp_path: Path, chatting: 
 
 def test_the_plain_template_writes_turns_and_ends_them(tmp_path: Path, tokenizer: Any) -> None:
     plain = copy.deepcopy(tokenizer)
-    plain.chat_template = tokenizing.PLAIN_TEMPLATE
+    plain.chat_template = chatting.PLAIN_TEMPLATE
     tokens = instructed(tmp_path, plain, {"messages": TALK})
     eos = plain.eos_token
     assert learnt(plain, tokens) == [f"Two.{eos}Four.{eos}"]
