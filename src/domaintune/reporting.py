@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.data.left_out import counted
 from domaintune.recording import RunFolder, read_config
 from domaintune.settings import Config
 
@@ -93,9 +94,10 @@ def _data(config: Config, data: dict[str, Any]) -> str:
         )
     if data["held_out_groups_left_out"]:
         said += f", of groups in data.val_path or data.test_path left out: {data['held_out_groups_left_out']:,}"
-    if data["blank_left_out"]:
-        said += f", blank left out: {data['blank_left_out']:,} ({', '.join(data['blank_places'])}"
-        said += ", ...)" if data["blank_left_out"] > len(data["blank_places"]) else ")"
+    if data["left_out"]:
+        said += f", left out: {counted(data['left_out'])}"
+    if unused := data["messages_after_last_answer"]:
+        said += f"\nmessages after the last answer of a chat, which are not learnt from: {unused:,}"
     if config.data.batching == "concatenated":
         said += "\nconcatenated: training sees across documents, validation does not"
     return said

@@ -78,14 +78,20 @@ def test_blank_rows_are_left_out_counted_and_the_first_few_named(tmp_path: Path)
     path = tiny.jsonl(tmp_path / "a.jsonl", *rows)
     documents = read(tmp_path, path=path)
     assert list(documents.texts(0, len(documents))) == ["one", "two"]
-    assert len(documents.blanks) == 13
-    assert documents.blank_places() == [f"{path}:{line}" for line in (2, 3, 4, 6, 7)]
+    assert len(documents.rows_left_out) == 13
+    places = [f"{path}:{line}" for line in (2, 3, 4, 6, 7)]
+    assert {reason: (each["rows"], each["places"]) for reason, each in documents.left_out().items()} == {
+        "blank": (13, places)
+    }
     assert documents.place(1) == f"{path}:5"
 
 
 def test_files_without_any_text_are_told_with_their_first_rows(tmp_path: Path) -> None:
     path = tiny.jsonl(tmp_path / "a.jsonl", *[" "] * 1_234)
-    with pytest.raises(UsageError, match=rf"{re.escape(path)}: no text in it.*{re.escape(path)}:5 and 1,229 more$"):
+    with pytest.raises(
+        UsageError,
+        match=rf"^{re.escape(path)}: no text in it.* left out are blank 1,234 \(.*:1, .*:5, \.\.\.\): nothing",
+    ):
         read(tmp_path, path=path)
     (tmp_path / "b.txt").touch()
     with pytest.raises(UsageError, match="no text in any of 2 files"):

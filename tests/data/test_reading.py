@@ -288,7 +288,7 @@ def test_documents_know_their_places_and_what_was_left_out(tmp_path: Path) -> No
         f"{second}:2",
         f"{second}:6",
     ]
-    assert documents.blank_places() == [f"{first}:3", f"{second}:5"]
+    assert documents.left_out()["blank"]["places"] == [f"{first}:3", f"{second}:5"]
 
 
 def test_a_source_is_read_again_only_where_it_changed(tmp_path: Path) -> None:

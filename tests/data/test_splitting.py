@@ -277,8 +277,32 @@ def test_what_the_test_fraction_took_is_not_blamed_on_val_path(split: Any) -> No
 
 @pytest.mark.parametrize("side", ["val", "test"])
 def test_a_path_without_any_text_is_not_replaced_silently(split: Any, side: str) -> None:
-    with pytest.raises(UsageError, match=rf"data\.{side}_path=.*no text in it"):
+    with pytest.raises(
+        UsageError,
+        match=rf"data\.{side}_path=.*no text in it that can be learnt from; left out are blank 2 \(.*:1, .*:2\)",
+    ):
         split(MANY[:200], **{side: ["", " "]})
+
+
+def test_a_path_without_any_text_is_told_beside_a_validation_set(split: Any) -> None:
+    with pytest.raises(
+        UsageError, match=r"data\.path=.*path\.jsonl: no text in it that can be learnt from; left out are blank 1"
+    ):
+        split([" "], val=["a"])
+
+
+def test_documents_are_left_out_by_a_later_stage(split: Any) -> None:
+    splits = split([" ", "a", "a", "b", "c"], val=["d"], test_fraction=0.0)
+    less = splits.leave_out([0, 1, 2], "no tokens", "no token of it")
+    assert texts(less, "train") == ["c"]
+    assert texts(splits, "train") == ["a", "b", "c"]
+    assert {reason: (each["rows"], each["why"]) for reason, each in less.left_out.items()} == {
+        "blank": (1, "nothing stands in it"),
+        "no tokens": (2, "no token of it"),  # the copy of "a" was left out before
+    }
+    assert [place.split(":")[-1] for place in less.left_out["no tokens"]["places"]] == ["2", "4"]
+    assert less.leave_out([3], "no tokens", "another").left_out["no tokens"]["rows"] == 2 + 1
+    assert less.leave_out([0], "no tokens", "again") is less
 
 
 def test_a_missing_val_path_is_told_under_its_own_name(tmp_path: Path) -> None:

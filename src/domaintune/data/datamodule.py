@@ -107,9 +107,9 @@ class TextDataModule(L.LightningDataModule):
         """What was read, what was left out and why, and what becomes of every token: for result.json."""
         documents = self.splits.documents
         return {
-            "documents_read": len(documents) + len(documents.blanks),
-            "blank_left_out": len(documents.blanks),
-            "blank_places": documents.blank_places(),
+            "documents_read": len(documents) + len(documents.rows_left_out),
+            "left_out": self.splits.left_out,
+            "messages_after_last_answer": documents.notes["messages_after_last_answer"],
             "duplicates_left_out": self.splits.duplicates,
             "near_duplicates_left_out": self.splits.near_duplicates,
             "held_out_groups_left_out": self.splits.held_out_groups,

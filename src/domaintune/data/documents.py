@@ -1,12 +1,14 @@
 """Rows -> documents on the disk, read once per content of the files: their text, end to end, and where each begins."""
 
+import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,11 @@ import numpy.typing as npt
 from domaintune.caching import cached
 from domaintune.config import UsageError
 from domaintune.data.finding import Source
+from domaintune.data.left_out import BLANK, NAMED, LeftOutRows, explained, joined
 from domaintune.data.reading import Fields, read
 from domaintune.progress import progress
 
-FORMAT = 2  # raise when the same files would give other documents
-NAMED_BLANKS = 5  # rows without text that a message names
+FORMAT = 3  # raise when the same files would give other documents
 SIDES = ("train", "val", "test")
 GIVEN = {None: -1, "train": 0, "val": 1, "test": 2}  # the number of a source's side; -1: to be decided
 
@@ -59,9 +61,30 @@ class Documents:
         return np.load(self.folder / "given_sides.npy")
 
     @property
-    def blanks(self) -> npt.NDArray[np.int64]:
-        """(blank rows, 2) source and place of the rows that were left out since nothing stands in them."""
-        return self._array("blanks")
+    def rows_left_out(self) -> npt.NDArray[np.int64]:
+        """(rows, 3) source, place and number in `kinds_left_out` of the rows that can't be used."""
+        return self._array("left_out")
+
+    @cached_property
+    def notes(self) -> dict[str, Any]:
+        """What was noted while reading.
+
+        `kinds_left_out`: [side, reason, words about its first row] of the rows that were left out.
+        `messages_after_last_answer`: of all chats.
+        """
+        notes: dict[str, Any] = json.loads((self.folder / "notes.json").read_text(encoding="utf-8"))
+        return notes
+
+    def left_out(self, *sides: int) -> LeftOutRows:
+        """The rows that were left out, by their reasons; only those of sources for these sides where any are named."""
+        found: LeftOutRows = {}
+        rows = self.rows_left_out
+        for number, (side, reason, why) in enumerate(self.notes["kinds_left_out"]):
+            if not sides or side in sides:
+                of_kind = rows[rows[:, 2] == number]
+                places = [self._named(source, place) for source, place, _ in of_kind[:NAMED].tolist()]
+                found = joined(found, reason, len(of_kind), places, why)
+        return found
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -90,10 +113,6 @@ class Documents:
     def place(self, number: int) -> str:
         """`file:line`, where a document came from."""
         return self._named(int(self._array("sources")[number]), int(self._array("places")[number]))
-
-    def blank_places(self) -> list[str]:
-        """The first few of the blank rows."""
-        return [self._named(source, place) for source, place in self.blanks[:NAMED_BLANKS].tolist()]
 
     def _named(self, source: int, place: int) -> str:
         return f"{self.sources[source]}:{place}"
@@ -126,32 +145,41 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
 
 
 def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
-    starts, places, numbers, blanks = array("q", [0]), array("q"), array("q"), array("q")
+    starts, places, numbers, left_out = array("q", [0]), array("q"), array("q"), array("q")
     given, hashes, groups = array("b"), bytearray(), bytearray()
+    kinds: dict[tuple[int, str], tuple[int, str]] = {}  # (side, reason) -> its number, and words about its first row
+    unused = 0
     with (folder / "text.bin").open("wb") as file, progress("reading", _bytes(sources), "bytes") as advance:
         for number, source in enumerate(sources):
-            for place, text, group in read(source, fields):
-                if text is None:
-                    blanks.extend((number, place))
+            side = GIVEN[source.side]
+            for row in read(source, fields):
+                if row.text is None:
+                    kind, _ = kinds.setdefault((side, row.reason or BLANK), (len(kinds), row.why))
+                    left_out.extend((number, row.place, kind))
                     continue
-                raw = text.encode()
+                raw = row.text.encode()
                 file.write(raw)
                 starts.append(starts[-1] + len(raw))
-                places.append(place)
+                places.append(row.place)
                 numbers.append(number)
-                given.append(GIVEN[source.side])
+                given.append(side)
                 hashes += blake2b(raw, digest_size=16).digest()
-                groups += hashes[-8:] if group is None else blake2b(group.encode(), digest_size=8).digest()
+                groups += hashes[-8:] if row.group is None else blake2b(row.group.encode(), digest_size=8).digest()
+                unused += row.unused
                 advance(len(raw))
-    if len(starts) == 1:
-        raise UsageError(_nothing(sources, blanks))
     np.save(folder / "starts.npy", np.frombuffer(starts, dtype=np.int64))
     np.save(folder / "places.npy", np.frombuffer(places, dtype=np.int64))
     np.save(folder / "sources.npy", np.frombuffer(numbers, dtype=np.int64))
     np.save(folder / "given_sides.npy", np.frombuffer(given, dtype=np.int8))
     np.save(folder / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64).reshape(-1, 2))
     np.save(folder / "group_hashes.npy", np.frombuffer(groups, dtype=np.uint64))
-    np.save(folder / "blanks.npy", np.frombuffer(blanks, dtype=np.int64).reshape(-1, 2))
+    np.save(folder / "left_out.npy", np.frombuffer(left_out, dtype=np.int64).reshape(-1, 3))
+    listed = [[side, reason, why] for (side, reason), (_, why) in kinds.items()]
+    notes = {"kinds_left_out": listed, "messages_after_last_answer": unused}
+    (folder / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
+    if len(starts) == 1:
+        names = tuple(source.name for source in sources)
+        raise UsageError(_nothing(names, Documents(folder, names).left_out()))
 
 
 def _bytes(sources: list[Source]) -> int | None:
@@ -160,10 +188,6 @@ def _bytes(sources: list[Source]) -> int | None:
     return None if packed else sum(Path(source.name).stat().st_size for source in sources)
 
 
-def _nothing(sources: list[Source], blanks: Sequence[int]) -> str:
-    files = f"{sources[0].name}: no text in it" if len(sources) == 1 else f"no text in any of {len(sources)} files"
-    if not blanks:
-        return files
-    rows = [f"{sources[number].name}:{place}" for number, place in zip(blanks[::2], blanks[1::2], strict=True)]
-    more = f" and {len(rows) - NAMED_BLANKS:,} more" if len(rows) > NAMED_BLANKS else ""
-    return f"{files}: nothing to learn from stands in {', '.join(rows[:NAMED_BLANKS])}{more}"
+def _nothing(names: tuple[str, ...], left_out: LeftOutRows) -> str:
+    files = f"{names[0]}: no text in it" if len(names) == 1 else f"no text in any of {len(names)} files"
+    return f"{files} that can be learnt from; left out are {explained(left_out)}" if left_out else files

@@ -25,14 +25,19 @@ class Row(NamedTuple):
         place: in its source, from 1: the line a text begins at, the line of a .jsonl row, the number of another row.
         text: plain text, or a JSON object: of instructions `prompt` and `completion` or `messages`, of labels `text`
             and `label` or a list `labels`, of entities `tokens` and `tags`, of pairs `source` and `target`.
-            None where there is nothing to learn: null, blank, or without any completion, label or target.
+            None where the row can't be used.
         group: what `data.group_column` holds; without it, of labels, entities and pairs what is given, so that the same
             text with two labels is on one side.
+        reason, why: of a row that can't be used; without a reason it is blank.
+        unused: messages after the last answer of a chat, which nothing is learnt from.
     """
 
     place: int
     text: str | None
     group: str | None = None
+    reason: str | None = None
+    why: str = "nothing stands in it"
+    unused: int = 0
 
 
 @dataclass(frozen=True)

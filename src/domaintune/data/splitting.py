@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 from domaintune.caching import cached
 from domaintune.config import UsageError
 from domaintune.data import deduplicating
-from domaintune.data.documents import SIDES, Documents, read_documents
+from domaintune.data.documents import GIVEN, SIDES, Documents, read_documents
 from domaintune.data.finding import find_sources
+from domaintune.data.left_out import NAMED, LeftOutRows, explained, joined
 from domaintune.data.rows import GIVEN_FORMATS, Fields
 from domaintune.settings import DataConfig
 
@@ -29,6 +31,7 @@ class Splits:
         side: (D,) places in SIDES; -1 for what was left out.
         duplicates, near_duplicates: how many were left out as such.
         held_out_groups: how many were left out since `val_path` or `test_path` has documents of their group.
+        left_out: rows that can't be used, by their reasons: those that are no documents, and what `leave_out` added.
     """
 
     documents: Documents
@@ -36,10 +39,26 @@ class Splits:
     duplicates: int = 0
     near_duplicates: int = 0
     held_out_groups: int = 0
+    left_out: LeftOutRows = field(default_factory=dict)
 
     def of(self, name: str) -> npt.NDArray[np.int64]:
         """The numbers of one side's documents, in the order of reading."""
         return np.flatnonzero(self.side == SIDES.index(name))
+
+    def leave_out(self, numbers: Iterable[int], reason: str, why: str) -> "Splits":
+        """The same without these documents, which a later stage can't use.
+
+        Args:
+            numbers: of the documents, in their order. Those that are on no side already count for nothing.
+            why: words about the first of them.
+        """
+        wanted = [number for number in numbers if self.side[number] != LEFT_OUT]
+        if not wanted:
+            return self
+        side = self.side.copy()
+        side[wanted] = LEFT_OUT
+        places = [self.documents.place(number) for number in wanted[:NAMED]]
+        return replace(self, side=side, left_out=joined(self.left_out, reason, len(wanted), places, why))
 
     def sha256(self) -> str:
         """The same texts on the same sides in the same order have the same hash, whatever files they come from."""
@@ -73,7 +92,7 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
-    return Splits(documents, side, duplicates, near, int(shared.sum()))
+    return Splits(documents, side, duplicates, near, int(shared.sum()), documents.left_out())
 
 
 def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
@@ -146,12 +165,14 @@ def check_sides(splits: Splits, config: DataConfig) -> None:
     given = splits.documents.given_sides
     for name, path, side in (("val", config.val_path, VAL), ("test", config.test_path, TEST)):
         if path and not (given == side).any():
-            raise UsageError(f"data.{name}_path={path}: no text in it")
+            raise UsageError(f"data.{name}_path={path}: {_nothing(splits, side)}")
     numbers = {name: len(splits.of(name)) for name in SIDES}
     if numbers["train"] and numbers["val"]:
         return
     lacking = "validate" if numbers["train"] else "train"
     drawn = (given < 0) & (splits.side != LEFT_OUT)
+    if not (given < 0).any():
+        raise UsageError(f"data.path={config.path}: {_nothing(splits, GIVEN[None])}")
     if not drawn.any():
         raise UsageError(f"nothing to {lacking} on: every document of data.path is in data.val_path or data.test_path")
     val, test = _fractions(splits.documents, config)
@@ -169,3 +190,9 @@ def check_sides(splits: Splits, config: DataConfig) -> None:
     raise UsageError(
         f"{message}. Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"
     )
+
+
+def _nothing(splits: Splits, given: int) -> str:
+    """Why the sources for a side have no document."""
+    left_out = splits.documents.left_out(given)
+    return f"no text in it that can be learnt from; left out are {explained(left_out)}" if left_out else "no text in it"
