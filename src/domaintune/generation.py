@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel
 
 from domaintune.config import UsageError
-from domaintune.data.chatting import Chats
+from domaintune.data.chatting import Chats, stop_ids
 from domaintune.data.encoder import Encoder
 from domaintune.data.encoding import specials_of
 
@@ -145,25 +145,12 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
         torch.mps.set_rng_state(mps)
 
 
-def stop_ids(tokenizer: Any, model: PreTrainedModel) -> list[int]:
-    """The tokens that end what is written.
-
-    The tokenizer's end-of-text token, what the checkpoint's own generation config names, and what its chat template
-    writes behind an answer.
-    """
-    own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    named = own if isinstance(own, list) else [own]
-    turn = Chats(tokenizer, Encoder(tokenizer)).end_of_turn() if tokenizer.chat_template is not None else None
-    size = model.get_input_embeddings().num_embeddings  # the default of a config may lie beyond
-    found = dict.fromkeys([tokenizer.eos_token_id, *named, turn])
-    return [number for number in found if number is not None and number < size]
-
-
 def generation_config(tokenizer: Any, sampling: Sampling, model: PreTrainedModel) -> GenerationConfig:
     """What transformers' `generate` takes to draw tokens so."""
+    ends = stop_ids(tokenizer, model)
     common: dict[str, Any] = {
         "max_new_tokens": sampling.max_new_tokens,
-        "eos_token_id": stop_ids(tokenizer, model),
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
         "pad_token_id": tokenizer.eos_token_id,
     }
     if model.config.is_encoder_decoder:

@@ -16,7 +16,7 @@ from domaintune.data.inputs import Input
 from domaintune.data.tokenizing import CONTEXT
 from domaintune.generation import answers, encode_prompt, encode_question, fit_prompt
 from domaintune.metrics import entities_of
-from domaintune.models.loading import load_model, load_tokenizer
+from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 from domaintune.models.locating import Checkpoint
 from domaintune.settings import Config
 from domaintune.tasks.sequence_classification import SequenceClassification
@@ -52,9 +52,10 @@ class Predictor:
         """Loads an exported model of a run with this config; onto the GPU where there is one."""
         task = config.task.name
         exported = replace(config.model, init="pretrained", gradient_checkpointing=False)  # however the run began
-        model = load_model(checkpoint, exported, task, torch.float32, seed=0).eval()
+        tokenizer = load_tokenizer(checkpoint, task)
+        model = load_model(checkpoint, exported, task, torch.float32, seed=0, tokens=tokens_of(tokenizer)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(config, load_tokenizer(checkpoint, task), model, batch_size, max_new_tokens, chat)
+        return cls(config, tokenizer, model, batch_size, max_new_tokens, chat)
 
     def __call__(self, inputs: list[Input]) -> list[Row]:
         """A row for each input, in their order; of one in which nothing stands only its place."""

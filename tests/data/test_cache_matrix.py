@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from domaintune.data import deduplicating, documents, tokenizing
 from domaintune.data.splitting import read_splits
-from domaintune.data.tokenizing import PLAIN_TEMPLATE, tokenize
+from domaintune.data.chatting import PLAIN_TEMPLATE
+from domaintune.data.tokenizing import tokenize
 from domaintune.settings import DataConfig
 
 KINDS = {"D": "documents", "T": "tokens", "N": "near_duplicates"}

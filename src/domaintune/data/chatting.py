@@ -86,6 +86,19 @@ class Chats:
             return None
 
 
+def stop_ids(tokenizer: Any, model: Any) -> list[int]:
+    """The tokens that end what a model writes.
+
+    The tokenizer's end-of-text token, what the checkpoint's own generation config names, and what its chat template
+    writes behind an answer.
+    """
+    own = getattr(model.generation_config, "eos_token_id", None)
+    named = own if isinstance(own, list) else [own]
+    found = dict.fromkeys([tokenizer.eos_token_id, *named, Chats(tokenizer, Encoder(tokenizer)).end_of_turn()])
+    size = model.get_input_embeddings().num_embeddings  # the default of a config may lie beyond
+    return [number for number in found if number is not None and number < size]
+
+
 class _Conversation:
     """Messages in which names of special tokens are put out of the template's sight while it writes."""
 

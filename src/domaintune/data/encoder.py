@@ -31,16 +31,27 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        original = tokenizer.backend_tokenizer
-        added = original.get_added_tokens_decoder()
-        self.special = {token.content: number for number, token in added.items() if token.special}
-        content = json.loads(original.to_str())
-        self.byte_level = '"ByteLevel"' in json.dumps(content["pre_tokenizer"])
-        self.backend = _renamed(content, self.special)
-        names = original.get_vocab(with_added_tokens=True)
-        self.bytes_of = np.zeros(max(names.values()) + 1, dtype=np.int32)
+        self._original = tokenizer.backend_tokenizer
+        self._added = self._original.get_added_tokens_decoder()
+        self.special = {token.content: number for number, token in self._added.items() if token.special}
+
+    @cached_property
+    def backend(self) -> Tokenizer:
+        return _renamed(json.loads(self._original.to_str()), self.special)
+
+    @cached_property
+    def byte_level(self) -> bool:
+        return '"ByteLevel"' in json.dumps(json.loads(self.backend.to_str())["pre_tokenizer"])
+
+    @cached_property
+    def bytes_of(self) -> npt.NDArray[np.int32]:
+        """(V,) the bytes that a byte-level tokenizer's tokens stand for."""
+        names = self._original.get_vocab(with_added_tokens=True)
+        counts = np.zeros(max(names.values()) + 1, dtype=np.int32)
         for name, number in names.items():
-            self.bytes_of[number] = len(added[number].content.encode()) if number in added else len(name)
+            added = self._added.get(number)
+            counts[number] = len(name) if added is None else len(added.content.encode())
+        return counts
 
     @cached_property
     def names(self) -> re.Pattern[str]:
@@ -97,8 +108,7 @@ def _renamed(content: dict[str, Any], special: Collection[str]) -> Tokenizer:
     for token in content["added_tokens"]:
         token["normalized"] = token["normalized"] and not token["special"]  # a normalizer may take SIGN away
         token["content"] = _new(token["content"], special)
-    renamed = Tokenizer.from_str(json.dumps({**content, "truncation": None, "padding": None}))
-    return renamed
+    return Tokenizer.from_str(json.dumps({**content, "truncation": None, "padding": None}))
 
 
 def _new(name: str, special: Collection[str]) -> str:

@@ -9,7 +9,6 @@ What stands in `Tokens.byte_counts` for each token:
 A document of which no token is left (or no token of one side of a pair) has length 0.
 """
 
-import functools
 import json
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -50,10 +49,9 @@ def specials_of(tokenizer: Any) -> Specials:
 
 def encode_rows(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:
     """The tokens of documents of text, labels, entities or pairs. A pair with an empty side has none."""
-    encoder_of = functools.cache(Encoder)  # made where something is encoded
+    encoder = Encoder(tokenizer)
 
     def encode(texts: list[str], _first: int) -> Encoded:
-        encoder = encoder_of(tokenizer)
         if config.format == "entities":
             return Encoded(*encode_words([json.loads(text)["tokens"] for text in texts], encoder))
         if config.format == "pairs":

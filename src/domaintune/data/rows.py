@@ -50,19 +50,20 @@ class Fields:
     columns: tuple[tuple[str, str], ...]
     group_column: str | None
     label_separator: str | None = None
+    marks: tuple[str, ...] = ()  # the one that ends a document, and those that may begin one
 
     @classmethod
-    def of(cls, config: DataConfig) -> "Fields":
-        unit = config.unit or ("paragraph" if is_one_text(config.path) else "file")
+    def of(cls, config: DataConfig, marks: tuple[str, ...] = ()) -> "Fields":
+        unit = config.unit or ("paragraph" if is_one_text(config.path) and not marks else "file")
         columns = tuple((role, config.columns.get(role, role)) for role in ROLES[config.format])
         group = config.group_column or (GROUPS.get(str(config.embedded)) if config.path is None else None)
-        return cls(config.format, unit, config.text_column, columns, group, config.label_separator)
+        return cls(config.format, unit, config.text_column, columns, group, config.label_separator, marks)
 
     def that_matter(self, kinds: set[str]) -> list[object]:
         """Those that decide what is read of such sources: the rest of a cache's key."""
         unit = self.unit if kinds & set(TEXTS) else None
         columns = (self.text_column if self.format == "text" else self.columns) if kinds - set(TEXTS) else None
-        key: list[object] = [self.format, unit, columns, self.group_column]
+        key: list[object] = [self.format, unit, columns, self.group_column, *[list(self.marks)] * bool(self.marks)]
         return [*key, self.text_column, self.label_separator] if self.format == "labels" else key
 
     def names(self) -> list[str]:

@@ -4,7 +4,6 @@ A document of plain text is its tokens and one end-of-text token. Of instruction
 other token is context, which has no label. What a person wrote is text, also where it reads like a special token.
 """
 
-import functools
 import hashlib
 import json
 from array import array
@@ -126,12 +125,12 @@ def tokenize(documents: Documents, tokenizer: Any, format: str, cache: str) -> T
         format: `text` or `instructions`.
     """
     template = tokenizer.chat_template if format == "instructions" else None
-    encoder_of = functools.cache(Encoder)  # made where something is encoded
+    encoder = Encoder(tokenizer)
 
     def encode(texts: list[str], first: int) -> Encoded:
         if format == "instructions":
-            return _conversations(texts, first, tokenizer, encoder_of(tokenizer))
-        return _closed(*encoder_of(tokenizer).encode(texts), tokenizer.eos_token_id)
+            return _conversations(texts, first, tokenizer, encoder)
+        return _closed(*encoder.encode(texts), tokenizer.eos_token_id)
 
     return store_tokens(documents, tokenizer, [format, template], encode, cache)
 
@@ -167,7 +166,8 @@ def tokenizer_sha256(tokenizer: Any, *besides: Any) -> str:
 
 def _write(folder: Path, documents: Documents, encode: Encode, mark: str | None) -> None:
     starts, cuts, has_context = array("q", [0]), array("q", [0]), False
-    refused, marked = {}, 0
+    refused: dict[int, str] = {}
+    marked = 0
     with (
         (folder / "ids.bin").open("wb") as ids_file,
         (folder / "byte_counts.bin").open("wb") as counts_file,
