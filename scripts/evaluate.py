@@ -26,8 +26,8 @@ from domaintune.data.documents import SIDES
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.exiting import told
-from domaintune.models.families import check_family, labels_of
-from domaintune.models.locating import Checkpoint, locate
+from domaintune.models.families import check_family, check_vocabulary, check_writes, labels_of
+from domaintune.models.locating import Checkpoint, locate, marks_of
 from domaintune.preparing import Prepared, check_block_size, labels_for
 from domaintune.recording import RunFolder
 from domaintune.settings import Config, PeftConfig
@@ -50,7 +50,7 @@ def documents(config: Config, split: str, sha256: str | None) -> Splits:
     Raises:
         UsageError: there are none, or they are not split as the run's were: it may have been trained on them.
     """
-    splits = read_splits(config.data, config.paths.cache)
+    splits = read_splits(config.data, config.paths.cache, marks_of(config))
     if sha256 is not None and splits.sha256() != sha256:
         raise UsageError(
             "the text or its split is not that of the run, which may have been trained on what would be measured. "
@@ -93,6 +93,8 @@ def prepare(settings: dict[str, str]) -> Prepared:
     splits = documents(config, split or ("all" if other else "test"), earlier["data"]["sha256"] if earlier else None)
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
     check_family(checkpoint, config.task.name)
+    check_writes(checkpoint, config.task.name)
+    check_vocabulary(checkpoint, checkpoint.tokens)
     check_block_size(config, checkpoint)
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
@@ -116,9 +118,11 @@ def main() -> None:
     prepared = prepare(split_arguments(sys.argv[1:], __doc__ or ""))
     from domaintune.training import evaluate
 
-    metrics, labels, unit = evaluate(prepared)
+    metrics, labels, unit, splits = evaluate(prepared)
     table = Table("", escape(prepared.checkpoint.name))
-    table.add_row("documents", f"{len(prepared.splits.of('test')):,}")
+    table.add_row("documents", f"{len(splits.of('test')):,}")
+    for reason, rows in splits.left_out.items():
+        table.add_row(f"left out: {reason}", f"{rows['rows']:,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
     table.add_row(f"predicted {unit}", f"{labels:,}")
     for name, value in metrics.items():

@@ -13,14 +13,15 @@ max_new_tokens=120  temperature=0.8  top_p=0.95  seed=0
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from domaintune.arguments import default_config, exported, run_folder, split_arguments, typed
+from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError
 from domaintune.exiting import told
-from domaintune.models.families import check_family
+from domaintune.models.families import check_family, check_vocabulary, check_writes
 from domaintune.models.locating import locate
+from domaintune.settings import Config
 
 
 @dataclass
@@ -66,10 +67,23 @@ def check_sampling(arguments: Arguments) -> None:
         raise UsageError(f"top_p={arguments.top_p:g}: must be above 0 and at most 1")
 
 
-def asked(tokenizer: Any, prompt: str) -> str:
-    """The prompt as a user's message that waits for its answer."""
-    message = {"role": "user", "content": prompt}
-    return str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+def task_of(arguments: Arguments, config: Config) -> str | None:
+    """What a run's model does, as its config.yaml says; None of a checkpoint that is not named by a run.
+
+    Raises:
+        UsageError: it doesn't write.
+    """
+    if arguments.run is None:
+        return None
+    task = config_of_run(run_folder(arguments.run, config.paths.runs)).task.name
+    if task == "masked_lm":
+        raise UsageError(f"run={arguments.run}: it learnt to fill masked words in (task={task}), not to write text")
+    if task not in ("causal_lm", "seq2seq"):
+        raise UsageError(
+            f"run={arguments.run}: it learnt labels (task={task}), not to write text; "
+            f"scripts/predict.py run={arguments.run} input=FILE output=FILE asks it"
+        )
+    return task
 
 
 @told
@@ -81,27 +95,38 @@ def main() -> None:
     config = default_config()
     if (arguments.run is None) == (arguments.model.checkpoint is None):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
+    task = task_of(arguments, config)
     name = arguments.model.checkpoint or str(exported(run_folder(arguments.run or "", config.paths.runs)))
     checkpoint = locate(name, cache=config.paths.cache)
+    task = task or ("seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm")
+    check_family(checkpoint, task)
+    check_writes(checkpoint, task)
 
     import torch
     from transformers import TextStreamer
 
-    from domaintune.generation import Sampling, continue_text
-    from domaintune.models.loading import load_model, load_tokenizer
+    from domaintune.data.encoder import Encoder
+    from domaintune.generation import Sampling, continue_text, encode_prompt, encode_question
+    from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 
-    task = "seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm"
-    check_family(checkpoint, task)
     tokenizer = load_tokenizer(checkpoint, task)
     if arguments.chat and tokenizer.chat_template is None:
         raise UsageError(f"chat=true: {checkpoint.name} has no chat template")
+    tokens = tokens_of(tokenizer)
+    check_vocabulary(checkpoint, tokens)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(checkpoint, config.model, task, torch.float32, seed=0).to(device)
+    model = load_model(checkpoint, config.model, task, torch.float32, seed=0, tokens=tokens).to(device)
+    encoder = Encoder(tokenizer)
+    encode = (
+        partial(encode_question, tokenizer, encoder)
+        if arguments.chat
+        else partial(encode_prompt, tokenizer, encoder, model=model)
+    )
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     for number, prompt in enumerate(prompts):
         print("\n---\n" * (number > 0) + prompt, end="\n\n" if arguments.chat else "", flush=True)
-        continue_text(model, tokenizer, asked(tokenizer, prompt) if arguments.chat else prompt, sampling, streamer)
+        continue_text(model, tokenizer, encode(prompt), sampling, streamer)
 
 
 if __name__ == "__main__":

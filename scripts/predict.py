@@ -16,7 +16,7 @@ fresh=true         replaces an output that was made otherwise
 
 import itertools
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from domaintune.arguments import config_of_run, default_config, exported, run_fo
 from domaintune.config import CHOICES, UsageError
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
 from domaintune.exiting import told
-from domaintune.models.locating import locate
+from domaintune.models.locating import locate, marks_of
 from domaintune.outputs import Output
 from domaintune.progress import progress
 from domaintune.settings import TEXT_OR_TEXTS
@@ -72,9 +72,11 @@ def main() -> None:
     config = config_of_run(folder)
     if config.task.name == "masked_lm":
         raise UsageError(f"run={arguments.run}: a masked language model predicts nothing of a whole text")
-    checkpoint = locate(str(exported(folder)), cache=config.paths.cache)
+    config.model.checkpoint = str(exported(folder))
+    checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
     sources = find_inputs(arguments.input, config.data, config.paths.cache)
     fields = input_fields(arguments.input, config.data, arguments.data.text_column, arguments.data.unit)
+    fields = replace(fields, marks=marks_of(config))
     total = sum(1 for _ in read_inputs(sources, fields))  # what is wrong with the input is told before weights load
     new_tokens = arguments.max_new_tokens or (config.data.target_size if config.task.name == "seq2seq" else NEW_TOKENS)
     made_from = {
@@ -84,6 +86,7 @@ def main() -> None:
         "data.unit": fields.unit,
         "max_new_tokens": new_tokens,
         "chat": arguments.chat,
+        **({"data.marks": fields.marks} if fields.marks else {}),
     }
     output = Output(Path(arguments.output).expanduser(), made_from, arguments.fresh)
     done = output.begin(CHUNK)

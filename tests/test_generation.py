@@ -74,7 +74,7 @@ def test_a_long_prompt_loses_its_beginning(model: GPT2LMHeadModel, tokenizer: An
 def test_an_empty_prompt_starts_a_document(model: GPT2LMHeadModel, tokenizer: Any) -> None:
     sampling = Sampling(8, temperature=0)
     begun = continue_text(model, tokenizer, "", sampling)
-    assert begun == continue_text(model, tokenizer, tokenizer.eos_token, sampling)
+    assert begun == continue_text(model, tokenizer, [tokenizer.eos_token_id], sampling)
     assert begun
 
 

@@ -1,14 +1,18 @@
 """A trained model -> a folder that plain transformers opens, checked by opening it."""
 
+import copy
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
+from domaintune.config import UsageError
+from domaintune.data.chatting import stop_ids
 from domaintune.models.loading import AUTO_CLASSES
 from domaintune.writing import PART
 
@@ -38,10 +42,7 @@ def export(
         RuntimeError: the folder opens to another model.
     """
     beside = folder.with_name(f"{folder.name}-{os.getpid()}{PART}")
-    if model.can_generate():
-        model.generation_config.pad_token_id = pad_token_id(tokenizer, task_name)
-    elif tokenizer.pad_token is None:  # a pipeline pads its batches with it
-        tokenizer.pad_token = tokenizer.eos_token
+    make_ready(model, tokenizer, task_name)
     try:
         if hasattr(model, "peft_config"):
             from domaintune.models.adapters import merge_adapters, save_adapter  # peft takes seconds to import
@@ -61,9 +62,50 @@ def export(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def pad_token_id(tokenizer: Any, task_name: str) -> Any:
-    """That fills up what is generated: of language models the end of a text, as they know no other."""
-    return tokenizer.eos_token_id if task_name == "causal_lm" else tokenizer.pad_token_id
+def make_ready(model: PreTrainedModel, tokenizer: Any, task_name: str) -> None:
+    """Sets what plain transformers needs to write and label in batches, and to end where this program does."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if task_name == "causal_lm":
+        tokenizer.padding_side = "left"  # what is written follows the prompt
+    if not model.can_generate():
+        return
+    config, ends = model.generation_config, stop_ids(tokenizer, model)
+    config.pad_token_id = tokenizer.pad_token_id
+    config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
+    if not config.do_sample and not _can_be_saved(config):
+        config.do_sample = True  # what a temperature or top_p means; without it transformers doesn't save them
+
+
+def _can_be_saved(config: GenerationConfig) -> bool:
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        return False
+    return True
+
+
+def check_export(model: PreTrainedModel, tokenizer: Any, name: str, task_name: str) -> None:
+    """Tries on copies what `export` will do beside the weights: what can't be saved is told before the training.
+
+    Raises:
+        UsageError: the checkpoint `name` brings something that transformers doesn't save.
+    """
+    own, model.generation_config = model.generation_config, copy.deepcopy(model.generation_config)
+    try:
+        tokenizer = copy.deepcopy(tokenizer)
+        make_ready(model, tokenizer, task_name)
+        with tempfile.TemporaryDirectory() as folder:
+            model.config.save_pretrained(folder)
+            if model.can_generate():
+                model.generation_config.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UsageError(
+            f"model.checkpoint={name}: transformers would not save what was trained from it: {error}"
+        ) from error
+    finally:
+        model.generation_config = own
 
 
 def _check(model: PreTrainedModel, folder: Path, probe: dict[str, torch.Tensor], task_name: str) -> None:

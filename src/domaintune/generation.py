@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel
 
 from domaintune.config import UsageError
+from domaintune.data.chatting import Chats, stop_ids
+from domaintune.data.encoder import Encoder
+from domaintune.data.encoding import specials_of
 
 
 @dataclass(frozen=True)
@@ -29,15 +33,18 @@ class Sampling:
     seed: int = 0
 
 
-def continue_text(model: PreTrainedModel, tokenizer: Any, prompt: str, sampling: Sampling, streamer: Any = None) -> str:
-    """What the model writes after `prompt` (without it). An empty prompt starts a document.
+def continue_text(
+    model: PreTrainedModel, tokenizer: Any, prompt: str | list[int], sampling: Sampling, streamer: Any = None
+) -> str:
+    """What the model writes after `prompt` (without it), a text or token ids. An empty prompt starts a document.
 
     A prompt that leaves no room for `max_new_tokens` loses its beginning.
 
     Raises:
         UsageError: `max_new_tokens` alone fills the model's context.
     """
-    ids = _fit(_encode(tokenizer, prompt, model), sampling.max_new_tokens, model)
+    given = encode_prompt(tokenizer, Encoder(tokenizer), prompt, model) if isinstance(prompt, str) else prompt
+    ids = fit_prompt(given, sampling.max_new_tokens, model)[None].to(model.device)
     was_training = model.training
     with random_state_kept(model.device), torch.no_grad():
         torch.manual_seed(sampling.seed)
@@ -87,13 +94,45 @@ def _written(
     return output if model.config.is_encoder_decoder else output[:, ids.shape[1] :]
 
 
-def prompt_ids(model: PreTrainedModel, tokenizer: Any, prompt: str, max_new_tokens: int) -> torch.Tensor:
+def encode_prompt(tokenizer: Any, encoder: Encoder, prompt: str, model: PreTrainedModel) -> list[int]:
+    """The ids of a text, as training encodes what stands before that which is learnt: special tokens' names are text.
+
+    Documents follow an end-of-text token in training, so it is how an empty prompt begins one.
+    """
+    ids = encoder.ids(prompt)
+    if model.config.is_encoder_decoder:
+        return [int(number) for number in specials_of(tokenizer).around(np.array(ids))]
+    return ids or [tokenizer.eos_token_id]
+
+
+def encode_question(tokenizer: Any, encoder: Encoder, text: str) -> list[int]:
+    """The ids of a user's message that waits for its answer, as training has it.
+
+    Raises:
+        UsageError: there is no chat template, or it refuses the message.
+    """
+    if tokenizer.chat_template is None:
+        raise UsageError("chat=true: the model has no chat template")
+    try:
+        return encoder.ids(Chats(tokenizer, encoder).asked(text))
+    except ValueError as error:
+        raise UsageError(f"chat=true: {error}") from error
+
+
+def fit_prompt(ids: list[int], max_new_tokens: int, model: PreTrainedModel) -> torch.Tensor:
     """(T,) ids of a prompt, whose beginning is cut off where there is no room for `max_new_tokens` after it.
 
     Raises:
         UsageError: `max_new_tokens` alone fills the model's context.
     """
-    return _fit(_encode(tokenizer, prompt, model), max_new_tokens, model)[0]
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if model.config.is_encoder_decoder:
+        ids, limit = ids[:limit], None  # what is written has positions of its own
+    if limit is not None:
+        if max_new_tokens >= limit:
+            raise UsageError(f"max_new_tokens={max_new_tokens}: the model has {limit} positions; at most {limit - 1}")
+        ids = ids[-(limit - max_new_tokens) :]
+    return torch.tensor(ids)
 
 
 @contextmanager
@@ -106,30 +145,14 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
         torch.mps.set_rng_state(mps)
 
 
-def _encode(tokenizer: Any, prompt: str, model: PreTrainedModel) -> list[int]:
-    if model.config.is_encoder_decoder:
-        return list(tokenizer(prompt)["input_ids"])
-    ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    # Documents follow an end-of-text token in training, so it is how one begins.
-    return ids or [tokenizer.eos_token_id]
-
-
-def _fit(ids: list[int], max_new_tokens: int, model: PreTrainedModel) -> torch.Tensor:
-    """(1, T) ids that leave room for the continuation."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if model.config.is_encoder_decoder:
-        ids, limit = ids[:limit], None  # what is written has positions of its own
-    if limit is not None:
-        if max_new_tokens >= limit:
-            raise UsageError(f"max_new_tokens={max_new_tokens}: the model has {limit} positions; at most {limit - 1}")
-        ids = ids[-(limit - max_new_tokens) :]
-    return torch.tensor([ids], device=model.device)
-
-
 def generation_config(tokenizer: Any, sampling: Sampling, model: PreTrainedModel) -> GenerationConfig:
     """What transformers' `generate` takes to draw tokens so."""
-    end = tokenizer.eos_token_id
-    common = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": end, "pad_token_id": end}
+    ends = stop_ids(tokenizer, model)
+    common: dict[str, Any] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+        "pad_token_id": tokenizer.eos_token_id,
+    }
     if model.config.is_encoder_decoder:
         common["decoder_start_token_id"] = model.config.decoder_start_token_id
         if tokenizer.pad_token_id is not None:

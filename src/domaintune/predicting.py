@@ -10,12 +10,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from domaintune.data.datamodule import pad_token_id
+from domaintune.data.encoder import Encoder
 from domaintune.data.encoding import Specials, cut_at_words, encode_words, specials_of
 from domaintune.data.inputs import Input
-from domaintune.data.tokenizing import CONTEXT, Encoder
-from domaintune.generation import answers, prompt_ids
+from domaintune.data.tokenizing import CONTEXT
+from domaintune.generation import answers, encode_prompt, encode_question, fit_prompt
 from domaintune.metrics import entities_of
-from domaintune.models.loading import load_model, load_tokenizer
+from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 from domaintune.models.locating import Checkpoint
 from domaintune.settings import Config
 from domaintune.tasks.sequence_classification import SequenceClassification
@@ -51,9 +52,10 @@ class Predictor:
         """Loads an exported model of a run with this config; onto the GPU where there is one."""
         task = config.task.name
         exported = replace(config.model, init="pretrained", gradient_checkpointing=False)  # however the run began
-        model = load_model(checkpoint, exported, task, torch.float32, seed=0).eval()
+        tokenizer = load_tokenizer(checkpoint, task)
+        model = load_model(checkpoint, exported, task, torch.float32, seed=0, tokens=tokens_of(tokenizer)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(config, load_tokenizer(checkpoint, task), model, batch_size, max_new_tokens, chat)
+        return cls(config, tokenizer, model, batch_size, max_new_tokens, chat)
 
     def __call__(self, inputs: list[Input]) -> list[Row]:
         """A row for each input, in their order; of one that can't be used its place, and why."""
@@ -112,7 +114,7 @@ class Predictor:
                 yield {"label": task.names[int(logits.argmax())], "probabilities": by_name}
 
     def _entities(self, inputs: list[Input]) -> Iterator[Row]:
-        ids, numbers, lengths = encode_words([list(row.words) for row in inputs], self.tokenizer)
+        ids, numbers, lengths = encode_words([list(row.words) for row in inputs], self._encoder)
         specials, ends = self._specials, np.cumsum(lengths)
         room = self.config.data.block_size - len(specials)
         windows = [
@@ -139,13 +141,12 @@ class Predictor:
 
     def _continuations(self, inputs: list[Input]) -> list[Row]:
         prompts = [self._asked(str(row.text)) for row in inputs]
-        return self._written([prompt_ids(self.model, self.tokenizer, text, self.max_new_tokens) for text in prompts])
+        return self._written([fit_prompt(ids, self.max_new_tokens, self.model) for ids in prompts])
 
-    def _asked(self, text: str) -> str:
-        message = {"role": "user", "content": text}
-        if not self.chat:
-            return text
-        return str(self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+    def _asked(self, text: str) -> list[int]:
+        if self.chat:
+            return encode_question(self.tokenizer, self._encoder, text)
+        return encode_prompt(self.tokenizer, self._encoder, text, self.model)
 
     def _written(self, prompts: list[torch.Tensor]) -> list[Row]:
         texts = answers(self.model, self.tokenizer, prompts, self.max_new_tokens, self.batch_size)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from domaintune.config import UsageError
 from domaintune.data.labelling import Labels, check_labels, label_warnings, read_labels
 from domaintune.data.splitting import Splits, check_sides, read_splits
-from domaintune.models.families import check_family, labels_of
-from domaintune.models.locating import Checkpoint, locate
+from domaintune.models.families import check_family, check_vocabulary, labels_of, learnt_otherwise
+from domaintune.models.locating import Checkpoint, locate, marks_of
 from domaintune.recording import say
 from domaintune.settings import Config
 
@@ -32,12 +32,17 @@ def prepare(config: Config) -> Prepared:
     Raises:
         UsageError: something that the config names is missing, damaged or does not fit.
     """
-    splits = read_splits(config.data, config.paths.cache)
+    splits = read_splits(config.data, config.paths.cache, marks_of(config))
     check_sides(splits, config.data)
     needs_weights = config.model.init == "pretrained"
     checkpoint = locate(config.model.checkpoint, needs_weights, config.paths.cache)
     check_family(checkpoint, config.task.name)
+    check_vocabulary(checkpoint, checkpoint.tokens, may_resize(config))
     check_block_size(config, checkpoint)
+    if needs_weights and (learnt := learnt_otherwise(checkpoint, config.task.name)):
+        say(
+            f"note: {checkpoint.name} was trained {learnt}: it was not trained to write text as task={config.task.name}"
+        )
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
         check_labels(labels, config.data.format)
@@ -53,6 +58,11 @@ def labels_for(config: Config, splits: Splits, checkpoint: Checkpoint) -> Labels
     pretrained = config.model.init == "pretrained"
     known = labels_of(checkpoint, config.task.name) if pretrained else None
     return read_labels(splits, config.data.format, known, config.data.strict)
+
+
+def may_resize(config: Config) -> bool:
+    """Whether the model gets as many embeddings as its tokenizer has tokens."""
+    return config.model.resize_embeddings or config.model.init == "random"
 
 
 def check_block_size(config: Config, checkpoint: Checkpoint) -> None:

@@ -127,6 +127,8 @@ def _examples(account: dict[str, Any]) -> str:
         + f", {account['cut_documents']:,} too long: {cut}"
         * (account["cut_documents"] > 0)
     )
+    if bare := account.get("words_without_tokens"):
+        said += f", {bare:,} words without a token and so without a label"
     if not account["classes"]:
         return said
     classes = sorted(account["classes"].items(), key=lambda item: -item[1])

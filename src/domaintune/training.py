@@ -20,16 +20,18 @@ from domaintune.callbacks.throughput import Throughput
 from domaintune.config import RunError, UsageError
 from domaintune.data.datamodule import TextDataModule, pad_token_id
 from domaintune.data.example_datamodule import ExampleDataModule
+from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import tokenizer_sha256
-from domaintune.exporting import export
+from domaintune.exporting import check_export, export
 from domaintune.generation import Sampling, generation_config
 from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.attention import check_isolation, isolate_documents
-from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer
+from domaintune.models.families import check_vocabulary
+from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters
-from domaintune.preparing import Prepared
-from domaintune.recording import RunFolder, process_rank, read_config
+from domaintune.preparing import Prepared, may_resize
+from domaintune.recording import RunFolder, process_rank, read_config, say
 from domaintune.reporting import model_card, print_plan, print_result
 from domaintune.results.outcomes import trial_overrides, varied_settings
 from domaintune.settings import Config
@@ -63,6 +65,8 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         if config.model.compile:
             check_compiler(trainer.strategy.root_device)
         data, task = build(prepared, trainer)
+        if trainer.is_global_zero:
+            check_export(task.model, data.tokenizer, prepared.checkpoint.name, config.task.name)
         describe(prepared, run, trainer, data, task)
         with interruptible(trainer):
             _measure_and_fit(config, run, trainer, task, data)
@@ -117,8 +121,8 @@ def record_validation(run: RunFolder, data: TextDataModule, task: CausalLM) -> N
         write_arrays(run.validation, documents)
 
 
-def evaluate(prepared: Prepared) -> tuple[dict[str, float], int, str]:
-    """The metrics of a checkpoint on the test side of the documents, and how many labels of what were predicted."""
+def evaluate(prepared: Prepared) -> tuple[dict[str, float], int, str, Splits]:
+    """The metrics of a checkpoint on the test side of the documents, how many labels of what, and what was left out."""
     quiet_libraries()
     settings = prepared.config.trainer
     precision, _ = resolve_precision(settings.precision, device_type(settings.accelerator))
@@ -131,17 +135,19 @@ def evaluate(prepared: Prepared) -> tuple[dict[str, float], int, str]:
         enable_progress_bar=sys.stderr.isatty(),
     )
     data, task = build(prepared, trainer)
+    if getattr(task.model, "has_new_head", False):
+        raise UsageError(f"{prepared.checkpoint.name} has no head for task={prepared.config.task.name} to be measured")
     with interruptible(trainer):
         trainer.test(task, datamodule=data, verbose=False)
     tested = data.datasets["test"]
-    return task.evaluation, tested.predicted_tokens, tested.unit
+    return task.evaluation, tested.predicted_tokens, tested.unit, data.splits
 
 
 def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineTuningTask]:
     """The encoded data and the task around the loaded model."""
     config = prepared.config
     data, model = load_data_and_model(prepared, torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32)
-    task = build_task(config, model, prepared.labels, len(prepared.splits.of("train")))
+    task = build_task(config, model, data.labels, len(data.splits.of("train")))
     if config.data.batching != "padded":
         if not config.model.gradient_checkpointing:  # there, time is given for memory
             keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
@@ -151,18 +157,26 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     return data, task
 
 
-def build_model(prepared: Prepared, dtype: torch.dtype, **head: Any) -> PreTrainedModel:
+def build_model(prepared: Prepared, dtype: torch.dtype, tokens: int, **head: Any) -> PreTrainedModel:
     """The loaded model with its adapters, where it is to have some; what is not to be trained is frozen.
 
     Args:
+        tokens: of the tokenizer.
         head: what of the model's config the task decides; see `load_model`.
     """
     config = prepared.config
-    model = load_model(prepared.checkpoint, config.model, config.task.name, dtype, config.seed, **head)
+    model = load_model(prepared.checkpoint, config.model, config.task.name, dtype, config.seed, tokens, **head)
     if config.peft.name == "lora":
         from domaintune.models.adapters import add_adapters  # peft takes seconds to import
 
-        add_adapters(model, config.peft, config.seed, config.task.name in NEW_HEADS, prepared.checkpoint.name)
+        add_adapters(
+            model,
+            config.peft,
+            config.seed,
+            train_head=config.task.name in NEW_HEADS,
+            base=prepared.checkpoint.place(),
+            task_name=config.task.name,
+        )
     if config.model.freeze:
         freeze(model, config.model.freeze)
     if config.optim.head_lr is not None and not any(head.requires_grad for head in head_parameters(model).values()):
@@ -174,16 +188,19 @@ def load_data_and_model(prepared: Prepared, dtype: torch.dtype) -> tuple[TextDat
     """The encoded data, and the model with a head for it."""
     config, checkpoint, splits = prepared.config, prepared.checkpoint, prepared.splits
     tokenizer = load_tokenizer(checkpoint, config.task.name)
+    tokens = tokens_of(tokenizer)
+    check_vocabulary(checkpoint, tokens, may_resize(config))
     cache = config.paths.cache
     if config.task.name == "causal_lm":
         data = TextDataModule(config.data, splits, tokenizer, config.seed, cache)
     else:
         data = ExampleDataModule(config.data, config.task, splits, prepared.labels, tokenizer, config.seed, cache)
-    model = build_model(prepared, dtype, **data.head())
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise UsageError(f"{checkpoint.name}: its tokenizer has more tokens than its model has embeddings")
+    model = build_model(prepared, dtype, tokens, **data.head())
     if config.task.name != "causal_lm" and model.config.pad_token_id is None:
         model.config.pad_token_id = pad_token_id(tokenizer)
+    if config.task.name == "seq2seq":  # plain generate() shall write what validation and predict do
+        likeliest = Sampling(config.data.target_size, temperature=0)
+        model.generation_config = generation_config(tokenizer, likeliest, model)
     return data, model
 
 
@@ -203,6 +220,8 @@ def describe(
         },
         data=data.account(),
     )
+    for note in data.notes():
+        say(f"note: {note}")
     if trainer.is_global_zero:
         print_plan(prepared.config, run, trainer.world_size)
 
@@ -282,7 +301,4 @@ def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: Fine
         weights = torch.load(run.best, weights_only=True, mmap=True, map_location="cpu")["state_dict"]
         trained = {name.removeprefix("model."): weight for name, weight in weights.items()}
         model.load_state_dict(trained, strict=task.strict_loading)
-    if config.task.name == "seq2seq":  # plain generate() shall write what validation and predict do
-        likeliest = Sampling(config.data.target_size, temperature=0)
-        model.generation_config = generation_config(data.tokenizer, likeliest, model)
     export(model, data.tokenizer, run.export, model_card(config, run), data.probe(), config.task.name)

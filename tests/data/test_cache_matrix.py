@@ -14,8 +14,9 @@ import tiny
 from tokenizers import Tokenizer
 
 from domaintune.data import deduplicating, documents, tokenizing
+from domaintune.data.chatting import PLAIN_TEMPLATE
 from domaintune.data.splitting import read_splits
-from domaintune.data.tokenizing import PLAIN_TEMPLATE, tokenize
+from domaintune.data.tokenizing import tokenize
 from domaintune.settings import DataConfig
 
 KINDS = {"D": "documents", "T": "tokens", "N": "near_duplicates"}

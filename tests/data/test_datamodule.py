@@ -17,6 +17,7 @@ from domaintune.config import UsageError
 from domaintune.data import datamodule as module
 from domaintune.data import tokenizing
 from domaintune.data.accounting import account_of
+from domaintune.data.chatting import PLAIN_TEMPLATE, Segment
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import TEST, Splits, read_splits
@@ -241,7 +242,7 @@ def test_a_side_without_any_label_is_told_with_its_rows(
     instructed: Callable[..., TextDataModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a template gives every answer back as context."""
-    monkeypatch.setattr(tokenizing, "segments", lambda row, _: [tokenizing.Segment(row["prompt"], learnt=False)])
+    monkeypatch.setattr(tokenizing, "_sequences", lambda row, _: [[Segment(row["prompt"], learnt=False)]])
     with pytest.raises(UsageError, match=r"no token of the train side has a label.*rows\.jsonl:\d+, .*rows\.jsonl:\d+"):
         instructed(*ROWS)
 
@@ -251,7 +252,7 @@ def test_chats_give_a_plain_template_to_a_tokenizer_without_one(instructed: Call
         {"messages": [{"role": "user", "content": f"{row['prompt']}"}, {"role": "assistant", "content": "Yes."}]}
         for row in ROWS
     ]
-    assert instructed(*chats).tokenizer.chat_template == tokenizing.PLAIN_TEMPLATE
+    assert instructed(*chats).tokenizer.chat_template == PLAIN_TEMPLATE
     assert instructed(*ROWS).tokenizer.chat_template is None
 
 
@@ -277,7 +278,7 @@ def test_an_answer_after_a_long_prompt_keeps_as_much_of_it_as_fits(
 
 def test_a_template_is_given_where_chats_follow_pairs(instructed: Callable[..., TextDataModule]) -> None:
     chat = {"messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]}
-    assert instructed(*ROWS, chat).tokenizer.chat_template == tokenizing.PLAIN_TEMPLATE
+    assert instructed(*ROWS, chat).tokenizer.chat_template == PLAIN_TEMPLATE
 
 
 def test_workers_leave_signals_to_the_process_that_needs_them(datamodule: Made) -> None:

@@ -1,22 +1,26 @@
 import copy
 import itertools
+import json
 import random
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.config import UsageError
 from domaintune.data import tokenizing
+from domaintune.data.chatting import PLAIN_TEMPLATE
 from domaintune.data.documents import read_documents
+from domaintune.data.encoder import Encoder
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
 from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
+from domaintune.generation import encode_question
 from domaintune.settings import DataConfig
 
 ALPHABETS = {
@@ -110,7 +114,7 @@ def test_documents_are_the_same_whatever_the_batch_they_are_encoded_in(
 def test_bytes_are_the_same_counted_by_names_and_by_offsets(tmp_path: Path, tokenizer: Any) -> None:
     made = [*texts("ascii"), "x" * 5000]
     by_names = encoded(tmp_path, tokenizer, *made)
-    encoder = tokenizing.Encoder(tokenizer)
+    encoder = Encoder(tokenizer)
     encoder.byte_level = False
     _, by_offsets, _ = encoder.encode(made)
     assert list(chain.from_iterable(one[:-1] for one in counts(by_names))) == by_offsets.tolist()
@@ -216,7 +220,7 @@ def test_questions_after_the_last_answer_are_left_out(tmp_path: Path, chatting: 
 
 def test_the_plain_template_writes_turns_and_ends_them(tmp_path: Path, tokenizer: Any) -> None:
     plain = copy.deepcopy(tokenizer)
-    plain.chat_template = tokenizing.PLAIN_TEMPLATE
+    plain.chat_template = PLAIN_TEMPLATE
     tokens = instructed(tmp_path, plain, {"messages": TALK})
     eos = plain.eos_token
     assert learnt(plain, tokens) == [f"Two.{eos}Four.{eos}"]
@@ -225,13 +229,235 @@ def test_the_plain_template_writes_turns_and_ends_them(tmp_path: Path, tokenizer
     ]
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tmp_path: Path, chatting: Any) -> None:
+def sequences(tokenizer: Any, tokens: Tokens) -> list[list[tuple[str, str]]]:
+    """Of each document the context and what is learnt of each of its sequences."""
+    found = []
+    for document in range(len(tokens.starts) - 1):
+        _, firsts, ends = tokens.sequences(np.array([document]))
+        found.append([])
+        for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
+            pair = list(zip(tokens.ids(first, end).tolist(), tokens.byte_counts(first, end).tolist(), strict=True))
+            parts = ([number for number, count in pair if (count == CONTEXT) is given] for given in (True, False))
+            found[-1].append(tuple(tokenizer.decode(part) for part in parts))
+    return found
+
+
+def test_a_template_that_rewrites_earlier_turns_makes_a_sequence_of_each_answer(tmp_path: Path, chatting: Any) -> None:
     chatting.chat_template = "{{ messages | length }}" + CHATML
-    with pytest.raises(UsageError, match=r"rows\.jsonl:1: the chat template rewrites earlier turns"):
-        instructed(tmp_path, chatting, {"messages": TALK})
+    tokens = instructed(tmp_path, chatting, {"messages": TALK}, {"messages": TALK[:3]})
+    first = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n"
+    second = first + "Two.<|im_end|>\n<|im_start|>user\nThree?<|im_end|>\n<|im_start|>assistant\n"
+    assert sequences(chatting, tokens) == [
+        [("2" + first, "Two.<|im_end|>\n"), ("4" + second, "Four.<|im_end|>\n")],
+        [("2" + first, "Two.<|im_end|>\n")],
+    ]
+    assert len(tokens.starts) == 3, "a row is one document"
 
 
-def test_what_a_template_refuses_is_told_with_the_row(tmp_path: Path, chatting: Any) -> None:
-    chatting.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(UsageError, match=r"rows\.jsonl:1: the chat template refuses it: roles must alternate"):
-        instructed(tmp_path, chatting, {"messages": TALK})
+THINKING = CHATML.replace(
+    "message['content']",
+    "(message['content'].split('</think>')[-1].lstrip('\n') if not loop.last else message['content'])",
+)
+
+
+def thinks(*answers: str) -> list[dict[str, str]]:
+    turns = [({"role": "user", "content": "Why?"}, {"role": "assistant", "content": answer}) for answer in answers]
+    return [*chain(*turns)]
+
+
+@pytest.mark.parametrize("opening", ["", "<think>\n"])
+def test_answers_are_learnt_with_their_thoughts_after_turns_without(
+    tmp_path: Path, chatting: Any, opening: str
+) -> None:
+    """As reasoning models drop the thoughts of past turns, and some begin them in the generation prompt."""
+    chatting.chat_template = THINKING.replace("assistant\n' }}", f"assistant\n{opening}' }}}}")
+    talk = thinks("<think>\na\n</think>\n\nA.", "<think>\nb\n</think>\n\nB.")
+    [row] = sequences(chatting, instructed(tmp_path, chatting, {"messages": talk}))
+    first = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    second = first + "A.<|im_end|>\n" + first
+    assert row == [
+        (first + opening, f"{'' if opening else '<think>' + chr(10)}a\n</think>\n\nA.<|im_end|>\n"),
+        (second + opening, f"{'' if opening else '<think>' + chr(10)}b\n</think>\n\nB.<|im_end|>\n"),
+    ]
+
+
+def test_an_answer_without_thoughts_closes_those_that_the_generation_prompt_opens(
+    tmp_path: Path, chatting: Any
+) -> None:
+    chatting.chat_template = CHATML.replace("assistant\n' }}", "assistant\n<think>\n' }}")
+    [row] = sequences(chatting, instructed(tmp_path, chatting, {"messages": thinks("Plain.")}))
+    assert row == [
+        ("<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n", "\n</think>\n\nPlain.<|im_end|>\n")
+    ]
+
+
+def test_thoughts_that_a_template_never_writes_are_learnt_where_it_opens_them(tmp_path: Path, chatting: Any) -> None:
+    chatting.chat_template = CHATML.replace(
+        "message['content']", "message['content'].split('</think>')[-1].lstrip('\n')"
+    ).replace("assistant\n' }}", "assistant\n<think>\n' }}")
+    talk = thinks("<think>\nBecause.\n</think>\n\nSo.")
+    [row] = sequences(chatting, instructed(tmp_path, chatting, {"messages": talk}))
+    assert [learnt for _, learnt in row] == ["Because.\n</think>\n\nSo.<|im_end|>\n"]
+
+
+def test_what_a_template_refuses_is_left_without_tokens_and_told(tmp_path: Path, chatting: Any) -> None:
+    chatting.chat_template = (
+        "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}"
+        "{% if messages[0]['content'] == 'x' %}{{ messages[0]['content'] + 1 }}{% endif %}" + CHATML
+    )
+    fine, odd = [[{"role": "user", "content": word}, TALK[2]] for word in ("fine", "x")]
+    tokens = instructed(
+        tmp_path, chatting, *({"messages": talk} for talk in (fine, TALK, odd, [TALK[2]], fine[:1] * 2 + fine))
+    )
+    assert set(tokens.refused) == {1, 2, 4}
+    assert tokens.refused[1] == "the chat template refuses it: too long"
+    assert "the chat template refuses it: can only concatenate str" in tokens.refused[2]
+    assert tokens.empty.tolist() == [1, 2, 4]
+    assert whole(chatting, tokens)[0] == chatting.apply_chat_template(fine, tokenize=False)
+
+
+@pytest.mark.parametrize("template", [CHATML, PLAIN_TEMPLATE, "{{ bos_token }}" + CHATML])
+def test_a_greeting_is_learnt_after_what_the_template_writes_before_it(
+    tmp_path: Path, chatting: Any, template: str
+) -> None:
+    chatting.bos_token, chatting.chat_template = "<|endoftext|>", template
+    talk = [{"role": "assistant", "content": "assistant"}, *TALK[1:3]]
+    tokens = instructed(tmp_path, chatting, {"messages": talk})
+    assert whole(chatting, tokens) == [chatting.apply_chat_template(talk, tokenize=False)]
+    closed = "<|im_end|>" + "\n" * (template != PLAIN_TEMPLATE)
+    assert learnt(chatting, tokens) == [f"assistant{closed}Two.{closed}"]
+
+
+def test_a_greeting_that_the_template_leaves_out_is_not_learnt(tmp_path: Path, chatting: Any) -> None:
+    chatting.chat_template = CHATML.replace("{% for message in messages %}", "{% for message in messages[first:] %}")
+    chatting.chat_template = "{% set first = 1 if messages[0]['role'] == 'assistant' else 0 %}" + chatting.chat_template
+    talk = [{"role": "assistant", "content": "Welcome."}, *TALK[1:3]]
+    tokens = instructed(tmp_path, chatting, {"messages": talk}, {"messages": talk[:1]})
+    assert learnt(chatting, tokens) == ["Two.<|im_end|>\n", ""]
+    assert tokens.refused == {1: "the chat template leaves every answer out"}
+
+
+def test_calls_of_tools_are_written_and_learnt(tmp_path: Path, tokenizer: Any) -> None:
+    plain = copy.deepcopy(tokenizer)
+    plain.chat_template = PLAIN_TEMPLATE
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    talk = [
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "", "tool_calls": [call, call]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two."},
+    ]
+    documents = tiny.documents(tmp_path, json.dumps({"messages": talk}))
+    tokens = tokenize(documents, plain, "instructions", str(tmp_path / "cache"))
+    said = 'Call: {"name": "add", "arguments": {"a": 1}}'
+    assert learnt(plain, tokens) == [f"{said}\n{said}{plain.eos_token}Two.{plain.eos_token}"]
+    assert "Tool: 2\n\nAssistant: Two." in whole(plain, tokens)[0]
+
+
+# Text and control signs.
+
+
+NAMED = "a<|endoftext|>b <|im_end|>\n<|im_start|>assistant\n \ufdd00\ufdd0 \ufdd0<|im_end|>\ufdd0\ufdd0"
+
+
+@pytest.mark.parametrize("template", [CHATML, PLAIN_TEMPLATE, "{{ bos_token }}" + CHATML])
+@pytest.mark.parametrize("said", [NAMED, "<|im_end|>", "plain"])
+def test_only_what_the_template_writes_becomes_a_control_sign(
+    tmp_path: Path, chatting: Any, template: str, said: str
+) -> None:
+    chatting.bos_token, chatting.chat_template = "<|endoftext|>", template
+    talk = [{"role": "user", "content": said}, {"role": "assistant", "content": said}]
+    plain = [{**message, "content": "plain"} for message in talk]
+    made, wanted = (
+        instructed(tmp_path / name, chatting, {"messages": each}) for name, each in (("a", talk), ("b", plain))
+    )
+    special = set(chatting.all_special_ids)
+    assert whole(chatting, made) == [chatting.apply_chat_template(talk, tokenize=False)], "no text is lost"
+    signs = [[number for number in ids(tokens)[0] if number in special] for tokens in (made, wanted)]
+    assert signs[0] == signs[1]
+    assert sum(max(0, count) for count in counts(made)[0]) == len(learnt(chatting, made)[0].encode())
+
+
+def test_where_no_special_token_is_named_a_chat_is_encoded_as_by_transformers(tmp_path: Path, chatting: Any) -> None:
+    tokens = instructed(tmp_path, chatting, {"messages": TALK[:3]})
+    asked = chatting.apply_chat_template(TALK[:2], add_generation_prompt=True)["input_ids"]
+    answer = chatting("Two.<|im_end|>\n", add_special_tokens=False)["input_ids"]
+    assert ids(tokens) == [asked + answer]
+
+
+@pytest.mark.parametrize("template", [CHATML, PLAIN_TEMPLATE, "{{ bos_token }}" + CHATML])
+@pytest.mark.parametrize("said", [NAMED, "plain"])
+def test_a_question_is_encoded_as_it_stands_before_its_answer(
+    tmp_path: Path, chatting: Any, template: str, said: str
+) -> None:
+    chatting.bos_token, chatting.chat_template = "<|endoftext|>", template
+    talk = [{"role": "user", "content": said}, {"role": "assistant", "content": "Two."}]
+    tokens = instructed(tmp_path, chatting, {"messages": talk})
+    given = counts(tokens)[0].index(next(count for count in counts(tokens)[0] if count != CONTEXT))
+    assert encode_question(chatting, Encoder(chatting), said) == ids(tokens)[0][:given]
+
+
+def test_the_text_of_a_special_token_stays_plain_text_in_pairs_of_prompt_and_completion(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    eos = tokenizer.eos_token
+    tokens = instructed(tmp_path, tokenizer, {"prompt": f"a{eos}", "completion": f"b{eos}"})
+    assert ids(tokens)[0].count(tokenizer.eos_token_id) == 1
+    assert whole(tokenizer, tokens) == [f"a{eos}b{eos}{eos}"]
+
+
+def models() -> dict[str, Any]:
+    """Tokenizers whose models know the names of special tokens as words."""
+    letters = list("abcdefghijklmnopqrstuvwxyz<>/[]")
+    words = ["<pad>", "</s>", "<unk>", "say", "it", "\u2581", *letters]
+    unigram = Unigram([(word, -1.0 * (word not in words[:3])) for word in words], unk_id=2)
+    return {
+        "unigram": (unigram, pre_tokenizers.Metaspace()),
+        "wordlevel": (
+            WordLevel({word: at for at, word in enumerate(words)}, "<unk>"),
+            pre_tokenizers.WhitespaceSplit(),
+        ),
+        "bpe": (
+            BPE(
+                {word: at for at, word in enumerate([*words, "</", "s>"])},
+                [("<", "/"), ("s", ">"), ("</", "s>")],
+                unk_token="<unk>",
+            ),
+            pre_tokenizers.WhitespaceSplit(),
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", models())
+def test_no_kind_of_tokenizer_makes_a_special_token_of_its_name(tmp_path: Path, kind: str) -> None:
+    model, cut = models()[kind]
+    made = Tokenizer(model)
+    made.pre_tokenizer = cut
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    [one] = ids(encoded(tmp_path, wrapped, "say </s> it <pad>"))
+    assert one[-1] == wrapped.eos_token_id
+    assert not {wrapped.eos_token_id, wrapped.pad_token_id} & set(one[:-1])
+    assert wrapped("say it", add_special_tokens=False)["input_ids"] == ids(encoded(tmp_path, wrapped, "say it"))[0][:-1]
+
+
+def test_texts_that_hold_the_end_of_text_token_are_counted(tmp_path: Path, tokenizer: Any) -> None:
+    tokens = encoded(tmp_path, tokenizer, "a", f"b{tokenizer.eos_token}", f"{tokenizer.eos_token}{tokenizer.eos_token}")
+    assert tokens.marked == 2
+
+
+def test_a_text_of_no_token_has_no_end_either(tmp_path: Path, tokenizer: Any) -> None:
+    dropping = copy.deepcopy(tokenizer)
+    dropping.backend_tokenizer.normalizer = normalizers.Replace("x", "")
+    tokens = encoded(tmp_path, dropping, "one", "xx", "one a")
+    assert [len(one) for one in ids(tokens)] == [2, 0, 3]
+    assert tokens.empty.tolist() == [1]
+
+
+@pytest.mark.parametrize(("ending", "closed"), [("", True), ("\n", True), (" .", False)])
+def test_a_conversation_is_closed_unless_the_template_has_ended_it(
+    tmp_path: Path, tokenizer: Any, ending: str, closed: bool
+) -> None:
+    made = copy.deepcopy(tokenizer)
+    made.chat_template = PLAIN_TEMPLATE.replace("eos_token if", f"eos_token + {ending!r} if")
+    [one] = whole(made, instructed(tmp_path, made, {"messages": TALK[1:3]}))
+    assert one.endswith(f"Two.{made.eos_token}{ending}{'' if closed else made.eos_token}")

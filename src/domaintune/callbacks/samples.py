@@ -5,8 +5,9 @@ from typing import Any
 import lightning as L
 import numpy as np
 
+from domaintune.data.encoder import Encoder
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import Sampling, continue_text
+from domaintune.generation import Sampling, continue_text, encode_prompt
 from domaintune.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
@@ -28,6 +29,7 @@ class Samples(L.Callback):
         self.prompts, self.number = [prompts] if isinstance(prompts, str) else prompts, number
         self.sampling = Sampling(**sampling)
         self.texts: dict[str, str] = {}
+        self._given: dict[str, list[int]] | None = None  # {prompt: its ids}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         task: Any = pl_module
@@ -35,15 +37,24 @@ class Samples(L.Callback):
         if not task.continues or not trainer.is_global_zero or is_sharded(pl_module):
             return
         data: Any = trainer.datamodule
-        if self.prompts is None:
-            self.prompts = openings(data, self.number)
         model: Any = pl_module.model
-        self.texts = {prompt: continue_text(model, data.tokenizer, prompt, self.sampling) for prompt in self.prompts}
+        if self._given is None:
+            self._given = self._encoded(data, model)
+        self.texts = {
+            prompt: continue_text(model, data.tokenizer, ids, self.sampling) for prompt, ids in self._given.items()
+        }
         text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
                 # Below the step of the checkpoint that follows: a run that goes on from there draws anew what isn't.
                 logger.experiment.add_text("samples", text, max(0, trainer.global_step - 1))
+
+    def _encoded(self, data: Any, model: Any) -> dict[str, list[int]]:
+        """The prompts and their ids. Those of openings are kept: text would not tell a control sign from its name."""
+        if self.prompts is None:
+            return openings(data, self.number)
+        encoder = Encoder(data.tokenizer)
+        return {prompt: encode_prompt(data.tokenizer, encoder, prompt, model) for prompt in self.prompts}
 
 
 def _preformatted(prompt: str, continuation: str) -> str:
@@ -51,20 +62,22 @@ def _preformatted(prompt: str, continuation: str) -> str:
     return "\n".join(f"    {line}" for line in f"{prompt} ⟶{continuation}".split("\n"))
 
 
-def openings(data: Any, number: int) -> list[str]:
-    """How validation documents begin, as text: of `number` documents spread over the whole set."""
+def openings(data: Any, number: int) -> dict[str, list[int]]:
+    """How validation documents begin, as text and as ids: of `number` documents spread over the whole set."""
     val = data.datasets["val"]
     if data.config.format == "pairs":
         chosen = sorted({len(val) * (2 * place + 1) // (2 * number) for place in range(number)})
-        return [str(data.tokenizer.decode(val.input_ids(place), skip_special_tokens=True)) for place in chosen]
+        sources = [val.input_ids(place).tolist() for place in chosen]
+        return {str(data.tokenizer.decode(ids, skip_special_tokens=True)): ids for ids in sources}
     chosen = sorted({len(val.documents) * (2 * place + 1) // (2 * number) for place in range(number)})
-    return [opening(data.tokenizer, data.tokens, int(val.firsts[place]), int(val.ends[place])) for place in chosen]
+    return dict(opening(data.tokenizer, data.tokens, int(val.firsts[place]), int(val.ends[place])) for place in chosen)
 
 
-def opening(tokenizer: Any, tokens: Any, first: int, end: int) -> str:
+def opening(tokenizer: Any, tokens: Any, first: int, end: int) -> tuple[str, list[int]]:
     """What a document gives before its first answer; of plain text the first few tokens."""
     counts = tokens.byte_counts(first, end)
     context = int(np.argmax(counts != CONTEXT)) if tokens.has_context else 0
-    ids = tokens.ids(first, min(end, first + (context or PROMPT_TOKENS)))
-    # A chat's special tokens belong to the prompt; the end-of-text token of a short document doesn't.
-    return str(tokenizer.decode(ids, skip_special_tokens=not context))
+    ids = tokens.ids(first, min(end, first + (context or PROMPT_TOKENS))).tolist()
+    if not context and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
+        ids = ids[:-1]  # the end of a short document is no part of its beginning
+    return str(tokenizer.decode(ids, skip_special_tokens=False)), ids

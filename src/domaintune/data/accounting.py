@@ -59,7 +59,7 @@ def account_of(dataset: WindowDataset, batches: Batches, width: int | None) -> A
     held, places = int(lengths.sum()), _places(lengths, batches, width)
     share = held / places if places else 1.0
     return Account(
-        documents=len(documents),
+        documents=len(np.unique(dataset.documents)),
         tokens=tokens,
         predicted_tokens=predicted,
         context_tokens=covered - predicted,
@@ -84,6 +84,7 @@ class ExampleAccount:
         windows, batches: of an epoch.
         padding: share of the places in an epoch's batches that hold no token.
         classes: how many documents have each label, or words each tag.
+        words_without_tokens: words with a tag that has no token to stand at.
     """
 
     documents: int
@@ -97,6 +98,7 @@ class ExampleAccount:
     batches: int
     padding: float
     classes: dict[str, int]
+    words_without_tokens: int = 0
 
 
 def account_of_examples(dataset: ExampleDataset, batches: Batches, classes: dict[str, int]) -> ExampleAccount:
@@ -118,6 +120,7 @@ def account_of_examples(dataset: ExampleDataset, batches: Batches, classes: dict
         batches=len(batches),
         padding=1 - int(lengths.sum()) / places if places else 0.0,
         classes=classes,
+        words_without_tokens=dataset.words_without_tokens,
     )
 
 

@@ -21,15 +21,19 @@ from torch.utils.data import DataLoader
 
 from domaintune.config import UsageError
 from domaintune.data.accounting import account_of
+from domaintune.data.chatting import PLAIN_TEMPLATE
 from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
 from domaintune.data.documents import SIDES
+from domaintune.data.labelling import Labels
+from domaintune.data.left_out import NO_TOKENS, REFUSED, explained
 from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padded_batches
 from domaintune.data.splitting import Splits
-from domaintune.data.tokenizing import PLAIN_TEMPLATE, Tokens, holds_chats, tokenize
+from domaintune.data.tokenizing import Tokens, holds_chats, tokenize
 from domaintune.data.windows import StreamDataset, WindowDataset
 from domaintune.settings import DataConfig
 
 PROBED_WINDOWS = 4
+MANY_MARKED = 20  # one text in so many that holds the name of the end-of-text token is worth a note
 
 
 class TimedLoader(DataLoader[list[Window]]):
@@ -59,13 +63,17 @@ class TextDataModule(L.LightningDataModule):
         cache: the folder of the token cache.
 
     Attributes:
+        splits: without the documents that become no token, or that the chat template refuses.
+        labels: of the documents, where labels are learnt.
         sampler: what makes batches of windows.
 
     Raises:
-        UsageError: no token of the training or validation side has a label.
+        UsageError: nothing is left of a side that is trained on or measured; with `data.strict=true`, a document can't
+            be used.
     """
 
     sampler: type[EpochSampler] = EpochSampler
+    labels: Labels | None = None
 
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
         super().__init__()
@@ -73,7 +81,9 @@ class TextDataModule(L.LightningDataModule):
         if config.format == "instructions" and tokenizer.chat_template is None and holds_chats(splits.documents):
             tokenizer.chat_template = PLAIN_TEMPLATE
         self.tokens = self._encode(cache)
+        self.splits = self._usable()
         self.datasets = {side: self._dataset(side) for side in SIDES}
+        self._check_left(splits)
         self._made: dict[str, tuple[int, Batches]] = {}
         self.resume_at = {"epoch": 0, "skip": 0}
 
@@ -86,11 +96,32 @@ class TextDataModule(L.LightningDataModule):
 
     def _dataset(self, side: str) -> Any:
         dataset = StreamDataset if self._batching(side) == "concatenated" else WindowDataset
-        windows = dataset(self.tokens, self.splits.of(side), self.config.block_size)
-        if side != "test" and len(windows.documents) and not len(windows):
-            places = ", ".join(self.splits.documents.place(number) for number in windows.documents[:5].tolist())
+        return dataset(self.tokens, self.splits.of(side), self.config.block_size)
+
+    def _usable(self) -> Splits:
+        """The splits without the documents that have no tokens."""
+        refused = {number: why for number, why in self.tokens.refused.items() if self.splits.side[number] >= 0}
+        empty = [number for number in self.tokens.empty.tolist() if number not in refused]
+        empty = [number for number in empty if self.splits.side[number] >= 0]
+        why = {**refused, **dict.fromkeys(empty, "the tokenizer makes no token of it")}
+        if self.config.strict and why:
+            raise UsageError(f"{self.splits.documents.place(min(why))}: {why[min(why)]}")
+        splits = self.splits
+        for reason, numbers in ((REFUSED, sorted(refused)), (NO_TOKENS, empty)):
+            splits = splits.leave_out(numbers, reason, why[numbers[0]]) if numbers else splits
+        return splits
+
+    def _check_left(self, given: Splits) -> None:
+        """Raises UsageError where nothing is left to train on or to measure."""
+        for side, dataset in self.datasets.items():
+            before, left = given.of(side), self.splits.of(side)
+            # What is tested is measured by another command, where there is nothing else.
+            if not len(before) or len(dataset) or (side == "test" and len(given.of("train"))):
+                continue
+            if not len(left):
+                raise UsageError(f"nothing is left of the {side} side; left out are {explained(self.splits.left_out)}")
+            places = ", ".join(given.documents.place(number) for number in left[:5].tolist())
             raise UsageError(f"no token of the {side} side has a label: nothing can be learnt from {places}")
-        return windows
 
     def accounts(self) -> dict[str, Any]:
         """What becomes of every token of each side."""
@@ -115,6 +146,14 @@ class TextDataModule(L.LightningDataModule):
             "held_out_groups_left_out": self.splits.held_out_groups,
             **{side: asdict(account) for side, account in self.accounts().items()},
         }
+
+    def notes(self) -> list[str]:
+        """What of the texts may not be meant, in words and numbers."""
+        marked, texts = self.tokens.marked, len(self.splits.documents)
+        if self.config.format not in ("text", "instructions") or marked < max(2, texts / MANY_MARKED):
+            return []
+        way_out = "" if self.config.marks else "; data.marks=end takes it for the end of a document"
+        return [f"{marked:,} of {texts:,} texts hold {self.tokenizer.eos_token}, which stays plain text{way_out}"]
 
     def _width(self, side: str) -> int | None:
         """Tokens of every row; None where it is that of the longest in the batch."""
@@ -198,12 +237,13 @@ class TextDataModule(L.LightningDataModule):
             was predicted of them. Documents of which nothing was are left out.
         """
         dataset = self.datasets[side]
-        place = np.searchsorted(dataset.firsts, dataset.windows[:, 0], side="right") - 1
+        sequence = np.searchsorted(dataset.firsts, dataset.windows[:, 0], side="right") - 1
+        documents, place = np.unique(dataset.documents[sequence], return_inverse=True)
         columns = [sums[:, 0], sums[:, 1], dataset.text_bytes * (sums[:, 1] > 0)]
-        loss, tokens, text_bytes = (np.bincount(place, column, len(dataset.documents)) for column in columns)
+        loss, tokens, text_bytes = (np.bincount(place, column, len(documents)) for column in columns)
         measured = np.flatnonzero(tokens)
         return {
-            "hash": self.splits.documents.hashes[dataset.documents[measured]],
+            "hash": self.splits.documents.hashes[documents[measured]],
             "loss": loss[measured],
             "tokens": tokens[measured].astype(np.int64),
             "bytes": text_bytes[measured].astype(np.int64),

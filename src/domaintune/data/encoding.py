@@ -5,6 +5,8 @@ What stands in `Tokens.byte_counts` for each token:
 - text (of masked LMs) and labels: the bytes that it stands for.
 - entities: the number of its word in the row where it is the first of that word, else CONTEXT.
 - pairs: CONTEXT in the source, the bytes that it stands for in the target.
+
+A document of which no token is left (or no token of one side of a pair) has length 0.
 """
 
 import json
@@ -16,8 +18,9 @@ import numpy.typing as npt
 
 from domaintune.config import UsageError
 from domaintune.data.documents import Documents
+from domaintune.data.encoder import Encoder, Ids, Lengths
 from domaintune.data.rows import given
-from domaintune.data.tokenizing import CONTEXT, Encoder, Ids, Lengths, Tokens, store_tokens
+from domaintune.data.tokenizing import CONTEXT, Encoded, Tokens, store_tokens
 from domaintune.settings import DataConfig
 
 
@@ -45,37 +48,39 @@ def specials_of(tokenizer: Any) -> Specials:
 
 
 def encode_rows(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:
-    """The tokens of documents of text, labels, entities or pairs."""
+    """The tokens of documents of text, labels, entities or pairs. A pair with an empty side has none."""
     encoder = Encoder(tokenizer)
 
-    def encode(texts: list[str], _first: int) -> tuple[Ids, Ids, Lengths]:
+    def encode(texts: list[str], _first: int) -> Encoded:
         if config.format == "entities":
-            return encode_words([json.loads(text)["tokens"] for text in texts], tokenizer)
+            return Encoded(*encode_words([json.loads(text)["tokens"] for text in texts], encoder))
         if config.format == "pairs":
             return _pairs(texts, encoder, config.prefix)
-        return encoder.encode([given(text) for text in texts] if config.format == "labels" else texts)
+        return Encoded(*encoder.encode([given(text) for text in texts] if config.format == "labels" else texts))
 
     return store_tokens(documents, tokenizer, [f"bare {config.format}", config.prefix], encode, cache)
 
 
-def _pairs(texts: list[str], encoder: Encoder, prefix: str) -> tuple[Ids, Ids, Lengths]:
+def _pairs(texts: list[str], encoder: Encoder, prefix: str) -> Encoded:
     rows = [json.loads(text) for text in texts]
     sides = [text for row in rows for text in (prefix + row["source"], row["target"])]
     ids, counts, lengths = encoder.encode(sides)
     ends = np.cumsum(lengths)
     for end, length in zip(ends[::2].tolist(), lengths[::2].tolist(), strict=True):
         counts[end - length : end] = CONTEXT
-    return ids, counts, lengths[::2] + lengths[1::2]
+    bare = encoder.encode([prefix])[0]
+    some = [not np.array_equal(source, bare) for source in np.split(ids, ends[:-1])[::2]]
+    whole = np.array(some) & (lengths[1::2] > 0)
+    kept = np.repeat(np.repeat(whole, 2), lengths)
+    return Encoded(ids[kept], counts[kept], (lengths[::2] + lengths[1::2]) * whole)
 
 
-def encode_words(sentences: list[list[str]], tokenizer: Any) -> tuple[Ids, Ids, Lengths]:
+def encode_words(sentences: list[list[str]], encoder: Encoder) -> tuple[Ids, Ids, Lengths]:
     """Sentences as they are written, with a space between words: what the model is given when it is used.
 
     (Handing a tokenizer the words one by one gives other tokens where it is one of bytes, as GPT-2's.)
     """
-    backend = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True  # what looks like one is plain text
-    encoded = backend.encode_batch([" ".join(words) for words in sentences], add_special_tokens=False)
+    encoded = encoder.backend.encode_batch([" ".join(words) for words in sentences], add_special_tokens=False)
     numbers = [word_numbers(words, one.offsets) for words, one in zip(sentences, encoded, strict=True)]
     ids = np.array([number for one in encoded for number in one.ids], dtype=np.int32)
     return ids, np.concatenate(numbers), np.array([len(one.ids) for one in encoded], dtype=np.int64)

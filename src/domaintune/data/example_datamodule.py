@@ -61,6 +61,8 @@ class ExampleDataModule(TextDataModule):
                 raise UsageError(f"data.{name}={size}: {len(self.specials)} of them are special tokens; take more")
         self.sampler: type[EpochSampler] = EpochIndexSampler if task.name == "masked_lm" else EpochSampler
         super().__init__(config, splits, tokenizer, seed, cache)
+        if labels is not None:
+            self.labels = labels.counted_anew(self.splits)
 
     def _encode(self, cache: str) -> Tokens:
         return encode_rows(self.splits.documents, self.tokenizer, self.config, cache)

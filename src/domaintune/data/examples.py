@@ -63,6 +63,7 @@ class ExampleDataset(Dataset[list[Example]]):
     """
 
     unit = "texts"
+    words_without_tokens = 0
 
     def __init__(
         self, tokens: Tokens, documents: npt.NDArray[np.int64], specials: Specials, block_size: int, **more: Any
@@ -170,6 +171,11 @@ class WordTags(ExampleDataset):
     @property
     def predicted_tokens(self) -> int:
         return int(self.words_in.sum())
+
+    @property
+    def words_without_tokens(self) -> int:  # type: ignore[override]
+        """Words that a tokenizer makes no token of, as one whose characters it drops."""
+        return int((self.words[self.documents + 1] - self.words[self.documents]).sum()) - self.predicted_tokens
 
     def words_of(self, index: int) -> npt.NDArray[np.int32]:
         """(T,) the word that each of an example's tokens is the first of, else CONTEXT; special tokens not counted."""

@@ -31,21 +31,22 @@ class Fields:
     label_separator: str | None = None
     roles: tuple[tuple[str, str], ...] = ()
     strict: bool = False
+    marks: tuple[str, ...] = ()  # the one that ends a document, and those that may begin one
 
     @classmethod
-    def of(cls, config: DataConfig) -> "Fields":
-        unit = config.unit or ("paragraph" if is_one_text(config.path) else "file")
+    def of(cls, config: DataConfig, marks: tuple[str, ...] = ()) -> "Fields":
+        unit = config.unit or ("paragraph" if is_one_text(config.path) and not marks else "file")
         columns = tuple((role, config.columns.get(role, role)) for role in ROLES[config.format])
         group = config.group_column or (GROUPS.get(str(config.embedded)) if config.path is None else None)
         roles = tuple(sorted(config.roles.items()))
         separator = config.label_separator
-        return cls(config.format, unit, config.text_column, columns, group, separator, roles, config.strict)
+        return cls(config.format, unit, config.text_column, columns, group, separator, roles, config.strict, marks)
 
     def that_matter(self, kinds: set[str]) -> list[object]:
         """Those that decide what is read of such sources: the rest of a cache's key."""
         unit = self.unit if kinds & set(TEXTS) else None
         columns = (self.text_column if self.format == "text" else self.columns) if kinds - set(TEXTS) else None
-        key: list[object] = [self.format, unit, columns, self.group_column, self.strict]
+        key: list[object] = [self.format, unit, columns, self.group_column, self.strict, self.marks]
         if self.format == "instructions":
             key += [self.roles]
         return [*key, self.text_column, self.label_separator] if self.format == "labels" else key

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -58,6 +58,18 @@ class Labels:
     spellings: dict[str, list[str]] = field(default_factory=dict)
     texts: int = 0
     mixed: tuple[int, str] | None = None
+
+    def counted_anew(self, splits: Splits) -> "Labels":
+        """The same with the counts of these splits, of which more was left out."""
+        return replace(self, counts={side: self._counts(splits.of(side)) for side in SIDES})
+
+    def _counts(self, documents: npt.NDArray[np.int64]) -> dict[str, int]:
+        if len(self.of) == self.words[-1]:
+            found = self.of[np.isin(np.repeat(np.arange(len(self.words) - 1), np.diff(self.words)), documents)]
+        else:
+            found = self.of[documents]
+        numbers = found.sum(0) if found.ndim > 1 else np.bincount(found, minlength=len(self.names))
+        return dict(zip(self.names, numbers.tolist(), strict=True))
 
 
 def read_labels(

@@ -6,6 +6,7 @@ from typing import Any
 BLANK, NO_LABEL, NO_ANSWER, NO_GROUP = "blank", "no label", "no answer", "no group"
 MISSING_FIELD, WRONG_TYPE, UNKNOWN_ROLE = "missing field", "wrong type", "unknown role"
 UNEQUAL, UNREADABLE_TAG = "unequal lengths", "unreadable tag"
+REFUSED, NO_TOKENS = "refused by the chat template", "no tokens"
 UNFILLED = (BLANK, NO_LABEL, NO_ANSWER)  # nothing stands there: no fault, data.strict=true counts them as well
 NAMED = 5  # rows of a reason that are placed
 

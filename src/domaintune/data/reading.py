@@ -18,6 +18,7 @@ from typing import IO, Any
 from domaintune.config import UsageError
 from domaintune.data.finding import CONLL, TEXTS, Source, first_line
 from domaintune.data.left_out import UNFILLED
+from domaintune.data.marking import unmarked
 from domaintune.data.rows import Fields, Row, no_column, not_blank, row_of
 
 TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a .txt may as well be plain text
@@ -31,6 +32,11 @@ def read(source: Source, fields: Fields) -> Iterator[Row]:
         UsageError: the source is damaged or not what its suffix says, or `fields.strict` and a row can't be used; names
             file and place.
     """
+    rows, in_lines = _read(source, fields), is_plain(source, fields)
+    return (each for row in rows for each in unmarked(row, fields, in_lines)) if fields.marks else rows
+
+
+def _read(source: Source, fields: Fields) -> Iterator[Row]:
     if is_plain(source, fields):
         yield from _texts(source, fields.unit)
         return

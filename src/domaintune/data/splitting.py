@@ -69,17 +69,20 @@ class Splits:
         return digest.hexdigest()
 
 
-def read_splits(config: DataConfig, cache: str) -> Splits:
+def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> Splits:
     """Reads what the `data` group names (without a path: the embedded corpus) and splits it.
 
     Documents of `val_path` and `test_path` take the place of that part of `path`. Of copies one is kept: on the
     validation side before the test side before the training side, so what is learnt from is never what is measured
     on. Imports nothing heavy.
 
+    Args:
+        marks: see `Fields`.
+
     Raises:
         UsageError: naming the file and place.
     """
-    documents = read_documents(find_sources(config, cache), Fields.of(config), cache)
+    documents = read_documents(find_sources(config, cache), Fields.of(config, marks), cache)
     side = sides(documents, config)
     duplicates = near = 0
     if config.dedup != "none":

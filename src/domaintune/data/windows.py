@@ -29,6 +29,7 @@ class WindowDataset(Dataset[list[Window]]):
         block_size: the most tokens in a window.
 
     Attributes:
+        documents: (S,) the document of each sequence of tokens; windows of two don't see each other.
         windows: (W, 2) first token and end of each.
         predict_from: (W,) the first token that a window predicts; those before it are context.
         labels: (W,) how many it predicts.
@@ -37,8 +38,8 @@ class WindowDataset(Dataset[list[Window]]):
     unit = "tokens"  # what is predicted
 
     def __init__(self, tokens: Tokens, documents: npt.NDArray[np.int64], block_size: int) -> None:
-        self.tokens, self.documents = tokens, documents
-        self.firsts, self.ends = tokens.starts[documents], tokens.starts[documents + 1]
+        self.tokens = tokens
+        self.documents, self.firsts, self.ends = tokens.sequences(documents)
         if tokens.has_context:
             windows = self._around_answers(block_size)
             self.windows, self.predict_from = windows[:, [0, 2]], windows[:, 1]

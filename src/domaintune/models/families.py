@@ -34,6 +34,13 @@ MISSING = {
     "sequence_classification": ("granite",),
     "token_classification": "gemma3_text gptj granite olmo olmo2 opt".split(),
 }
+# What the head of a class of transformers has learnt, where it is not to write text.
+LEARNT = {
+    "ForSequenceClassification": "to label texts",
+    "ForTokenClassification": "to tag words",
+    "ForQuestionAnswering": "to find answers in texts",
+    "ForMultipleChoice": "to choose among answers",
+}
 HEADS = {"sequence_classification": "ForSequenceClassification", "token_classification": "ForTokenClassification"}
 
 
@@ -56,14 +63,54 @@ def fitting(family: str) -> list[str]:
     return [task for task in TASKS[KINDS[family]] if family not in MISSING.get(task, ())]
 
 
+def learnt_otherwise(checkpoint: Checkpoint, task_name: str) -> str | None:
+    """What the weights were trained to do where that is not to write text and the task is; config.json says it."""
+    made_for = _made_for(checkpoint)
+    if task_name not in ("causal_lm", "seq2seq"):
+        return None
+    return next((f"{words} ({made_for})" for head, words in LEARNT.items() if made_for.endswith(head)), None)
+
+
+def check_writes(checkpoint: Checkpoint, task_name: str) -> None:
+    """Raises UsageError where a checkpoint did not learn to write, but its family could."""
+    if learnt := learnt_otherwise(checkpoint, task_name):
+        raise UsageError(
+            f"model.checkpoint={checkpoint.name}: it was trained {learnt}, not to write text. "
+            f"A run of this program is asked by scripts/predict.py, and measured by scripts/evaluate.py run=NAME"
+        )
+
+
+def check_vocabulary(checkpoint: Checkpoint, tokens: int | None, resizes: bool = False) -> None:
+    """Raises UsageError where a tokenizer has more tokens than its model has embeddings.
+
+    Args:
+        tokens: of the tokenizer; None where that isn't known yet.
+        resizes: whether the embeddings are made as many.
+    """
+    embeddings = checkpoint.embeddings
+    if not resizes and tokens is not None and embeddings is not None and tokens > embeddings:
+        raise UsageError(too_few_embeddings(checkpoint, tokens, embeddings))
+
+
+def too_few_embeddings(checkpoint: Checkpoint, tokens: int, embeddings: int) -> str:
+    return (
+        f"model.checkpoint={checkpoint.name}: its tokenizer has {tokens:,} tokens and its model {embeddings:,} "
+        f"embeddings; train.py with model.resize_embeddings=true adds those that are missing"
+    )
+
+
+def _made_for(checkpoint: Checkpoint) -> str:
+    """The class of transformers that a checkpoint's weights are of."""
+    return str((checkpoint.config.get("architectures") or [""])[0])
+
+
 def labels_of(checkpoint: Checkpoint, task_name: str) -> tuple[list[str], bool] | None:
     """The label names of a checkpoint's own head in their order, and whether a text may have several of them.
 
     None where it has no head of this task.
     """
     config: dict[str, Any] = checkpoint.config
-    made_for = str((config.get("architectures") or [""])[0])
-    if task_name not in HEADS or not made_for.endswith(HEADS[task_name]) or not config.get("id2label"):
+    if task_name not in HEADS or not _made_for(checkpoint).endswith(HEADS[task_name]) or not config.get("id2label"):
         return None
     names = {int(number): str(name) for number, name in config["id2label"].items()}
     several = config.get("problem_type") == "multi_label_classification"

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from domaintune.config import UsageError
 from domaintune.models.dropout import replace_dropout
+from domaintune.models.families import too_few_embeddings
 from domaintune.models.locating import Checkpoint
 from domaintune.models.parts import is_of_head
 from domaintune.settings import ModelConfig
@@ -69,8 +70,19 @@ def load_tokenizer(checkpoint: Checkpoint, task_name: str = "causal_lm") -> Any:
     return tokenizer
 
 
+def tokens_of(tokenizer: Any) -> int:
+    """For how many tokens a model needs embeddings."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
 def load_model(
-    checkpoint: Checkpoint, config: ModelConfig, task_name: str, dtype: torch.dtype, seed: int, **head: Any
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    task_name: str,
+    dtype: torch.dtype,
+    seed: int,
+    tokens: int = 0,
+    **head: Any,
 ) -> PreTrainedModel:
     """The model with the head of a task, in train mode.
 
@@ -81,7 +93,9 @@ def load_model(
         config: the `model` group; its dropouts replace the checkpoint's.
         task_name: what AUTO_CLASSES has.
         dtype: of the weights in memory, whatever they are stored in.
-        seed: of the weights that are drawn: all where `config.init` is random, else those of a new head.
+        seed: of the weights that are drawn: all where `config.init` is random, else those of a new head and of
+            embeddings that are added.
+        tokens: the fewest that the model shall have embeddings for.
         head: what of the model's config the task decides: `num_labels`, `id2label`, `label2id`, `problem_type`.
 
     Raises:
@@ -97,6 +111,8 @@ def load_model(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if config.init == "random":
+                if tokens > getattr(shape, "vocab_size", tokens):
+                    shape.vocab_size = tokens
                 model = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
             else:
                 model, drawn = _pretrained(auto, checkpoint, shape, dtype, task_name in NEW_HEADS)
@@ -104,6 +120,7 @@ def load_model(
                 read = {name for name in model.state_dict() if not name.startswith(body)} - drawn
                 if "id2label" in head and stored.id2label != shape.id2label and read:
                     model = _with_new_head(model, auto, shape, seed)
+                _resize(model, checkpoint, tokens, config.resize_embeddings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as {words}: {error}") from error
     if config.dropout is not None:
@@ -139,6 +156,16 @@ def _pretrained(
     if missing:
         raise ValueError(f"weights are missing: {', '.join(missing[:5])}")
     return model, drawn
+
+
+def _resize(model: PreTrainedModel, checkpoint: Checkpoint, tokens: int, allowed: bool) -> None:
+    """Gives each token an embedding: new ones are drawn about the mean of the others, and a tied head stays tied."""
+    embeddings = model.get_input_embeddings().num_embeddings
+    if tokens <= embeddings:
+        return
+    if not allowed:
+        raise UsageError(too_few_embeddings(checkpoint, tokens, embeddings))
+    model.resize_token_embeddings(tokens)
 
 
 def _with_new_head(model: PreTrainedModel, auto: Any, shape: Any, seed: int) -> Any:

@@ -14,9 +14,11 @@ from typing import Any
 
 from domaintune.config import UsageError
 from domaintune.models.packages import PACKAGE, folder_of
+from domaintune.settings import Config
 
 EMBEDDED = "embedded:"
 ASSETS = Path(__file__).parent.parent / "assets"
+START_MARK = "<|startoftext|>"  # which GPT-2's tools put before a document; no tokenizer's own
 HUB_TIMEOUT = 5  # seconds to wait for the Hub's first answer
 
 # What may be fetched: configuration, vocabularies and safetensors. Never pickles, never code, no other frameworks.
@@ -60,6 +62,46 @@ class Checkpoint:
         unused = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in SHIFTED_POSITIONS else 0
         return next((int(limit) - unused for limit in limits if limit), None)
 
+    @property
+    def embeddings(self) -> int | None:
+        """How many tokens the model has embeddings for; None where config.json doesn't say it."""
+        size = self.config.get("vocab_size")
+        return size if isinstance(size, int) else None
+
+    @property
+    def tokens(self) -> int | None:
+        """How many tokens tokenizer.json has; None where there is none, or it isn't readable as one."""
+        content = self._read("tokenizer.json")
+        vocabulary = content.get("model", {}).get("vocab", ())
+        added = [token["id"] for token in content.get("added_tokens", ())]
+        numbers = [*vocabulary.values(), *added] if isinstance(vocabulary, dict) else [len(vocabulary) - 1, *added]
+        return max(numbers, default=-1) + 1 or None
+
+    def special_token(self, role: str) -> str | None:
+        """The name of the token with a role in the tokenizer, as `eos_token`; None where it has none."""
+        for file in ("tokenizer_config.json", "special_tokens_map.json"):
+            token = self._read(file).get(role)
+            if token is not None:
+                return str(token["content"] if isinstance(token, dict) else token)
+        # The class of the tokenizer knows it, as GPT-2's does; so does the model.
+        number, content = self.config.get(f"{role}_id"), self._read("tokenizer.json")
+        vocabulary = content.get("model", {}).get("vocab") or self._read("vocab.json")
+        names = {token["id"]: str(token["content"]) for token in content.get("added_tokens", ())}
+        if isinstance(vocabulary, dict):
+            names = {number: name for name, number in vocabulary.items()} | names
+        return names.get(number)
+
+    def place(self) -> str:
+        """What other programs find it by: the folder, or the id on the Hub."""
+        return self.name if "Hub" in self.found else str(self.folder.resolve())
+
+    def _read(self, file: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # what opens the tokenizer says what is wrong with it
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def weights_hash(self) -> str | None:
         """SHA-256 over the safetensors files in the order of their names; None where there are none."""
         digest = hashlib.sha256()
@@ -68,6 +110,21 @@ class Checkpoint:
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest() if files else None
+
+
+def marks_of(config: Config) -> tuple[str, ...]:
+    """What `data.marks` makes of the checkpoint's tokenizer: the mark that ends a document, those that may begin one.
+
+    Raises:
+        UsageError: the tokenizer has no end-of-text token.
+    """
+    if config.data.marks is None:
+        return ()
+    checkpoint = locate(config.model.checkpoint, needs_weights=False, cache=config.paths.cache)
+    end, begin = checkpoint.special_token("eos_token"), checkpoint.special_token("bos_token")
+    if end is None:
+        raise UsageError(f"data.marks={config.data.marks}: the tokenizer of {checkpoint.name} has no end-of-text token")
+    return tuple(dict.fromkeys(mark for mark in (end, begin, START_MARK) if mark is not None))
 
 
 def locate(name: str, needs_weights: bool = True, cache: str | None = None) -> Checkpoint:

@@ -60,7 +60,8 @@ class Preflight:
 
     def _hashes(self, config: Config) -> Hashes:
         model = config.model
-        key = json.dumps([asdict(config.data), model.checkpoint, model.init, config.task.name, config.paths.cache])
+        named = [model.checkpoint, model.init, model.resize_embeddings, config.task.name, config.paths.cache]
+        key = json.dumps([asdict(config.data), *named])
         if key not in self._prepared:
             try:
                 self._prepared[key] = prepare(config).hashes()

@@ -1,0 +1,142 @@
+"""Texts -> token ids. A text never becomes a special token; only a sign that a program has put before a name does."""
+
+import json
+import re
+from collections.abc import Collection
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+Ids = npt.NDArray[np.int32]
+Lengths = npt.NDArray[np.int64]
+
+SIGN = "\0"  # stands before the name of a special token that is meant as one; no text that was read holds it
+
+
+class Encoder:
+    """Texts -> ids and byte counts; the library's threads work on the texts of a batch in parallel.
+
+    Its copy of the tokenizer knows each special token by SIGN and its name. The name alone is plain text: some models
+    of tokenizers (T5's) would find it in their vocabulary, whatever the library is told about special tokens.
+
+    A byte-level tokenizer's tokens stand for as many bytes as their names have characters, which spares the offsets.
+    That is checked for every text: where the bytes don't add up (a normalizer changed it), offsets are taken.
+
+    Attributes:
+        special: {name: id} of the special tokens.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._original = tokenizer.backend_tokenizer
+        self._added = self._original.get_added_tokens_decoder()
+        self.special = {token.content: number for number, token in self._added.items() if token.special}
+
+    @cached_property
+    def backend(self) -> Tokenizer:
+        return _renamed(json.loads(self._original.to_str()), self.special)
+
+    @cached_property
+    def byte_level(self) -> bool:
+        return '"ByteLevel"' in json.dumps(json.loads(self.backend.to_str())["pre_tokenizer"])
+
+    @cached_property
+    def bytes_of(self) -> npt.NDArray[np.int32]:
+        """(V,) the bytes that a byte-level tokenizer's tokens stand for."""
+        names = self._original.get_vocab(with_added_tokens=True)
+        counts = np.zeros(max(names.values()) + 1, dtype=np.int32)
+        for name, number in names.items():
+            added = self._added.get(number)
+            counts[number] = len(name) if added is None else len(added.content.encode())
+        return counts
+
+    @cached_property
+    def names(self) -> re.Pattern[str]:
+        """Finds names of special tokens; of several at one place the longest."""
+        longest_first = sorted(self.special, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def signed(self, text: str) -> str:
+        """The text with SIGN before each name of a special token."""
+        return self.names.sub(lambda found: SIGN + found[0], text)
+
+    def first_special(self, text: str) -> int | None:
+        """The id of the first special token in a signed text."""
+        found = self.names.match(text, text.find(SIGN) + 1) if SIGN in text else None
+        return self.special[found[0]] if found else None
+
+    def ids(self, text: str) -> list[int]:
+        """The ids of one text."""
+        encoded: list[int] = self.encode([text])[0].tolist()
+        return encoded
+
+    def encode(self, texts: list[str]) -> tuple[Ids, Ids, Lengths]:
+        """All texts' token ids and byte counts, end to end, and each text's number of tokens."""
+        encode = self.backend.encode_batch_fast if self.byte_level else self.backend.encode_batch
+        encoded = encode(texts, add_special_tokens=False)
+        lists = [one.ids for one in encoded]
+        lengths = np.array([len(one) for one in lists], dtype=np.int64)
+        ids = np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(lengths.sum()))
+        ends = np.cumsum(lengths)
+        counts = self.bytes_of[ids]
+        if self.byte_level:
+            summed = np.diff(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])[np.concatenate([[0], ends])])
+            wrong = np.flatnonzero(summed != [_size(text) for text in texts]).tolist()
+            encoded = self.backend.encode_batch([texts[number] for number in wrong], add_special_tokens=False)
+        else:
+            wrong = list(range(len(texts)))
+        for number, one in zip(wrong, encoded, strict=True):
+            stops = np.array(one.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
+            counts[ends[number] - lengths[number] : ends[number]] = _byte_counts(texts[number], stops)
+        return ids, counts, lengths
+
+
+def _renamed(content: dict[str, Any], special: Collection[str]) -> Tokenizer:
+    """The tokenizer with SIGN before the names of its special tokens, under the ids that they had."""
+    model = content["model"]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {_new(name, special): number for name, number in model["vocab"].items()}
+    else:
+        model["vocab"] = [[_new(name, special), score] for name, score in model["vocab"]]
+    if model.get("unk_token") is not None:
+        model["unk_token"] = _new(model["unk_token"], special)
+    if model.get("merges"):
+        model["merges"] = [merge for merge in model["merges"] if not _concerns(merge, special)]
+    for token in content["added_tokens"]:
+        token["normalized"] = token["normalized"] and not token["special"]  # a normalizer may take SIGN away
+        token["content"] = _new(token["content"], special)
+    return Tokenizer.from_str(json.dumps({**content, "truncation": None, "padding": None}))
+
+
+def _new(name: str, special: Collection[str]) -> str:
+    return SIGN + name if name in special else name
+
+
+def _concerns(merge: str | list[str], special: Collection[str]) -> bool:
+    """Whether a merge takes or makes a special token."""
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    return "".join(parts) in special or any(part in special for part in parts)
+
+
+def _size(text: str) -> int:
+    """Bytes without those of SIGN, which is no part of a text."""
+    return (len(text) if text.isascii() else len(text.encode())) - text.count(SIGN)
+
+
+def _byte_counts(text: str, ends: npt.NDArray[np.int64]) -> Ids:
+    """The bytes that each token adds to the text so far.
+
+    Where several tokens share a character the first gets its bytes. What the tokenizer dropped at the end belongs to
+    the last token, so that the sum is the text's bytes.
+    """
+    if text.isascii() and SIGN not in text:
+        up_to = np.arange(len(text) + 1)
+    else:
+        up_to = np.concatenate([[0], np.cumsum([_size(char) for char in text])]).astype(np.int64)
+    bytes_so_far = up_to[np.maximum.accumulate(ends)]
+    if len(ends):
+        bytes_so_far[-1] = up_to[-1]
+    return np.diff(bytes_so_far, prepend=0).astype(np.int32)
