@@ -373,3 +373,13 @@ def test_a_persons_own_callback_may_log_what_another_watches() -> None:
 )
 def test_a_callback_that_can_be_made_is_let_through(callback: dict[str, Any] | None) -> None:
     check_callbacks(checked(callbacks={"own": callback}))
+
+
+def test_roles_of_messages_are_checked() -> None:
+    chats = {"data__format": "instructions", "data__path": "a.jsonl"}
+    assert checked(**chats, data__roles={"narrator": "user"}).data.roles == {"narrator": "user"}
+    assert (
+        "data.roles.narrator=asistant: must be one of user, assistant, system, tool; did you mean assistant?"
+        in problem(**chats, data__roles={"narrator": "asistant"})
+    )
+    assert "data.roles goes with data=instructions" in problem(data__roles={"narrator": "user"})

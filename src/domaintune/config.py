@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from domaintune.formats import FORMATS, LOGGED, MONITORS, PADDED_ONLY, ROLES, WRITTEN
+from domaintune.formats import FORMATS, LOGGED, MONITORS, PADDED_ONLY, ROLES, SPEAKERS, WRITTEN
 from domaintune.settings import Config
 
 PATHS = ("path", "val_path", "test_path")  # of the data group
@@ -286,6 +286,11 @@ def _data_and_task(schema: Any) -> Iterator[str]:
         yield "data.columns goes with rows of several columns; for plain text data.text_column names the column"
     elif unknown := [role for role in data.columns if role not in roles]:
         yield f"data.columns.{unknown[0]}: must be one of {', '.join(roles)}{nearest(unknown[0], list(roles))}"
+    if data.roles and data.format != "instructions":
+        yield "data.roles goes with data=instructions, whose messages have roles"
+    for name, role in data.roles.items():
+        if role not in SPEAKERS:
+            yield f"data.roles.{name}={role}: must be one of {', '.join(SPEAKERS)}{nearest(str(role), list(SPEAKERS))}"
     if data.format == "instructions" and data.batching == "concatenated":
         yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
     if data.batching != "padded" and (why := PADDED_ONLY.get(task.name)):

@@ -8,6 +8,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "entities": ("tokens", "tags"),
     "pairs": ("source", "target"),
 }
+SPEAKERS = ("user", "assistant", "system", "tool")  # the roles of messages
 
 FORMATS = {  # that a task learns from
     "causal_lm": ("text", "instructions"),
