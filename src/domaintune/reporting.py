@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.data.finding import passed_over
 from domaintune.recording import RunFolder, read_config
 from domaintune.settings import Config
 
@@ -96,6 +97,8 @@ def _data(config: Config, data: dict[str, Any]) -> str:
     if data["blank_left_out"]:
         said += f", blank left out: {data['blank_left_out']:,} ({', '.join(data['blank_places'])}"
         said += ", ...)" if data["blank_left_out"] > len(data["blank_places"]) else ")"
+    if words := passed_over(data["other_files"], data["own_files"]):
+        said += f"\nleft out: {words}"
     if config.data.batching == "concatenated":
         said += "\nconcatenated: training sees across documents, validation does not"
     return said

@@ -22,7 +22,7 @@ def write(file: Path, content: str = "x") -> Path:
 
 
 def names(path: Path | str, relative_to: Path) -> list[str]:
-    return [str(file.relative_to(relative_to)) for file in find_files(str(path))]
+    return [str(file.relative_to(relative_to)) for file in find_files(str(path)).usable]
 
 
 def problem(path: Any, **settings: Any) -> str:
@@ -32,7 +32,7 @@ def problem(path: Any, **settings: Any) -> str:
 
 
 def found(path: Any, **settings: Any) -> list[Source]:
-    return find_sources(DataConfig(path=path if isinstance(path, list) else str(path), **settings), "no cache")
+    return find_sources(DataConfig(path=path if isinstance(path, list) else str(path), **settings), "no cache").sources
 
 
 def texts(sources: list[Source]) -> list[tuple[str | None, str | None]]:
@@ -96,7 +96,7 @@ def test_a_loop_of_links_is_gone_once(tmp_path: Path, pattern: str) -> None:
     write(tmp_path / "sub" / "b.txt")
     (tmp_path / "sub" / "up").symlink_to(tmp_path)
     (tmp_path / "sub" / "self").symlink_to(tmp_path / "sub")
-    assert sorted(Path(file).name for file in find_files(str(tmp_path / pattern))) == ["a.txt", "b.txt"]
+    assert sorted(Path(file).name for file in find_files(str(tmp_path / pattern)).usable) == ["a.txt", "b.txt"]
 
 
 def test_a_folder_that_is_called_like_a_file_is_a_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from domaintune.settings import DataConfig
 def read(file: Path, text_column: str | None = None, unit: str | None = None, **config: Any) -> list[Input]:
     data = DataConfig(**{"embedded": None, **config})
     fields = input_fields(str(file), data, text_column, unit)
-    return list(read_inputs(find_inputs(str(file), data, str(file.parent / "cache")), fields))
+    return list(read_inputs(find_inputs(str(file), data, str(file.parent / "cache")).sources, fields))
 
 
 def file_of(folder: Path, name: str, content: str) -> Path:

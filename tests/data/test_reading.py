@@ -33,7 +33,7 @@ def write(file: Path, content: str | bytes) -> Path:
 def rows(path: Path, **settings: Any) -> list[Row]:
     config = DataConfig(path=str(path), **settings)
     fields = Fields.of(config)
-    return [row for source in find_sources(config, "no cache") for row in read(source, fields)]
+    return [row for source in find_sources(config, "no cache").sources for row in read(source, fields)]
 
 
 def texts(path: Path, **settings: Any) -> list[str | None]:
@@ -98,7 +98,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 def test_the_same_texts_are_the_same_documents_in_every_format(tmp_path: Path, name: str) -> None:
     path = WRITERS[name](tmp_path)
     config = DataConfig(path=str(path), unit="paragraph")
-    documents = read_documents(find_sources(config, "no cache"), Fields.of(config), str(tmp_path / "cache"))
+    documents = read_documents(find_sources(config, "no cache").sources, Fields.of(config), str(tmp_path / "cache"))
     assert list(documents.texts(0, len(documents))) == TEXTS
 
 
@@ -280,7 +280,7 @@ def test_documents_know_their_places_and_what_was_left_out(tmp_path: Path) -> No
     first = write(tmp_path / "a.jsonl", '{"text": "one"}\n\n{"text": null}\n{"text": "two"}\n')
     second = write(tmp_path / "b.csv", 'text,n\n"three\nlines\nlong",1\n"",2\nfour,3\n')
     config = DataConfig(path=str(tmp_path / "*.*"))
-    documents = read_documents(find_sources(config, "no cache"), PLAIN, str(tmp_path / "cache"))
+    documents = read_documents(find_sources(config, "no cache").sources, PLAIN, str(tmp_path / "cache"))
     assert [documents[number] for number in range(4)] == ["one", "two", "three\nlines\nlong", "four"]
     assert [documents.place(number) for number in range(4)] == [
         f"{first}:1",
@@ -296,7 +296,9 @@ def test_a_source_is_read_again_only_where_it_changed(tmp_path: Path) -> None:
 
     def folder(**settings: Any) -> Path:
         config = DataConfig(path=str(file), **settings)
-        return read_documents(find_sources(config, "no cache"), Fields.of(config), str(tmp_path / "cache")).folder
+        return read_documents(
+            find_sources(config, "no cache").sources, Fields.of(config), str(tmp_path / "cache")
+        ).folder
 
     first = folder()
     assert folder() == first

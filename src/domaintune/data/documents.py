@@ -1,5 +1,6 @@
 """Rows -> documents on the disk, read once per content of the files: their text, end to end, and where each begins."""
 
+import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from domaintune.data.finding import Source
 from domaintune.data.reading import Fields, read
 from domaintune.progress import progress
 
-FORMAT = 2  # raise when the same files would give other documents
+FORMAT = 3  # raise when the same files would give other documents
 NAMED_BLANKS = 5  # rows without text that a message names
 SIDES = ("train", "val", "test")
 GIVEN = {None: -1, "train": 0, "val": 1, "test": 2}  # the number of a source's side; -1: to be decided
@@ -62,6 +63,11 @@ class Documents:
     def blanks(self) -> npt.NDArray[np.int64]:
         """(blank rows, 2) source and place of the rows that were left out since nothing stands in them."""
         return self._array("blanks")
+
+    def source_notes(self) -> list[str]:
+        """What a person should know about how the files were read."""
+        notes = json.loads((self.folder / "source_notes.json").read_text(encoding="utf-8"))
+        return [f"{self.sources[number]}: {note}" for number, note in notes]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -111,7 +117,7 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
         raise UsageError(f"{error.filename}: can't be read ({error.strerror})") from error
     key = {
         "format": FORMAT,
-        "sources": [[source.kind, source.gzipped, source.side, source.sha256] for source in sources],
+        "sources": [[source.kind, source.gzipped, source.side, source.sha256, *source.ways] for source in sources],
         "fields": fields.that_matter({source.kind for source in sources}),
     }
 
@@ -151,6 +157,8 @@ def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
     np.save(folder / "given_sides.npy", np.frombuffer(given, dtype=np.int8))
     np.save(folder / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64).reshape(-1, 2))
     np.save(folder / "group_hashes.npy", np.frombuffer(groups, dtype=np.uint64))
+    notes = [[number, note] for number, source in enumerate(sources) for note in source.notes]
+    (folder / "source_notes.json").write_text(json.dumps(notes), encoding="utf-8")
     np.save(folder / "blanks.npy", np.frombuffer(blanks, dtype=np.int64).reshape(-1, 2))
 
 

@@ -16,6 +16,7 @@ from domaintune.settings import DataConfig
 
 GIVEN_FORMATS = ("labels", "entities", "pairs")  # whose rows are something given and something to learn from it
 TAG = re.compile(r"O|[BIES]-.+")
+APART = " \t\r\n"  # between words; other white space, as in "10 000" with a no-break space, is a part of its word
 
 
 class Row(NamedTuple):
@@ -127,8 +128,8 @@ def _tagged(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
         values = row[column] if row[column] is not None else []
         if not isinstance(values, list):
             raise ValueError(f"field {column!r} must be a list of strings, not {_type(values)}")
-        lists[role] = [not_blank(_string({column: value}, column, "")) for value in values]
-        if None in lists[role]:
+        lists[role] = [_string({column: value}, column, "") for value in values]
+        if not all(word and word.strip(APART) for word in lists[role]):
             raise ValueError(f"field {column!r} holds an empty string")
     if len(lists["tokens"]) != len(lists["tags"]):
         raise ValueError(f"{len(lists['tokens'])} tokens and {len(lists['tags'])} tags")
@@ -145,15 +146,20 @@ def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
 
 
 def _bare(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
-    """Words whose tags are not known; of a text they are parted by white space."""
+    """Words whose tags are not known; of a text they are parted as `split_words` does."""
     column = fields.column("tokens")
     if isinstance(row.get(column), list):
         words = [str(_string({column: value}, column, "")) for value in row[column]]
-        if not all(not_blank(word) for word in words):
+        if not all(word.strip(APART) for word in words):
             raise ValueError(f"field {column!r} holds an empty string")
     else:
-        words = (_string(row, fields.text_column, no_column(fields, row)) or "").split()
+        words = split_words(_string(row, fields.text_column, no_column(fields, row)) or "")
     return {"tokens": words} if words else None
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, parted by plain spaces, tabs and line ends alone, as they are in files of words."""
+    return [word for word in re.split(f"[{APART}]+", text) if word]
 
 
 _OBJECTS = {"words": _bare, "instructions": _instruction, "labels": _labelled, "entities": _tagged, "pairs": _pair}

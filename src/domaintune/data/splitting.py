@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from domaintune.caching import cached
 from domaintune.config import UsageError
 from domaintune.data import deduplicating
 from domaintune.data.documents import SIDES, Documents, read_documents
-from domaintune.data.finding import find_sources
+from domaintune.data.finding import Found, find_sources
 from domaintune.data.rows import GIVEN_FORMATS, Fields
 from domaintune.settings import DataConfig
 
@@ -29,6 +29,7 @@ class Splits:
         side: (D,) places in SIDES; -1 for what was left out.
         duplicates, near_duplicates: how many were left out as such.
         held_out_groups: how many were left out since `val_path` or `test_path` has documents of their group.
+        found: what was found beside the documents' files, and what a person should know about them.
     """
 
     documents: Documents
@@ -36,6 +37,7 @@ class Splits:
     duplicates: int = 0
     near_duplicates: int = 0
     held_out_groups: int = 0
+    found: Found = field(default_factory=Found)
 
     def of(self, name: str) -> npt.NDArray[np.int64]:
         """The numbers of one side's documents, in the order of reading."""
@@ -60,7 +62,8 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
     Raises:
         UsageError: naming the file and place.
     """
-    documents = read_documents(find_sources(config, cache), Fields.of(config), cache)
+    found = find_sources(config, cache)
+    documents = read_documents(found.sources, Fields.of(config), cache)
     side = sides(documents, config)
     duplicates = near = 0
     if config.dedup != "none":
@@ -73,7 +76,8 @@ def read_splits(config: DataConfig, cache: str) -> Splits:
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
-    return Splits(documents, side, duplicates, near, int(shared.sum()))
+    found.notes += documents.source_notes()
+    return Splits(documents, side, duplicates, near, int(shared.sum()), found)
 
 
 def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
