@@ -510,7 +510,7 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     "a glob that matches nothing usable": (
         lambda folder: {**file("a.pdf", "a")(folder), "path": str(folder / "*.pdf")},
         Refused(
-            rf"data\.path={{folder}}/\*\.pdf: nothing that it matches is usable: 1 file of other kinds \(\.pdf 1\); "
+            r"data\.path={folder}/\*\.pdf: nothing that it matches is usable: 1 file of other kinds \(\.pdf 1\); "
             + USABLE
         ),
     ),

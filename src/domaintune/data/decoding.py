@@ -118,16 +118,22 @@ def find_codec(encoding: str) -> str:
     Raises:
         UsageError: it knows none of that name, or one that is not for text.
     """
+    name = _codec_of_text(encoding)
+    if name is None:
+        aliases = {alias for pair in encodings.aliases.aliases.items() for alias in pair}
+        known = sorted(alias.replace("_", "-") for alias in aliases if _codec_of_text(alias))
+        hint = nearest(encoding.lower().replace("_", "-"), known) or f"; usual are {KNOWN}"
+        raise UsageError(f"data.encoding={encoding}: no encoding of text has this name{hint}")
+    return name
+
+
+def _codec_of_text(encoding: str) -> str | None:
     try:
         name = codecs.lookup(encoding).name
         io.TextIOWrapper(io.BytesIO(), encoding=name).close()  # raises for codecs that make no text, as base64
     except (LookupError, ValueError):
-        name = ""
-    if not name or name.replace("_", "-") in ESCAPES:
-        known = sorted({name.replace("_", "-") for pair in encodings.aliases.aliases.items() for name in pair})
-        hint = nearest(encoding.lower().replace("_", "-"), known) or f"; usual are {KNOWN}"
-        raise UsageError(f"data.encoding={encoding}: no encoding of text has this name{hint}")
-    return name
+        return None
+    return None if name.replace("_", "-") in ESCAPES else name
 
 
 @contextmanager

@@ -226,7 +226,8 @@ def find_files(path: str) -> Files:
         if not matches:
             raise _absent(place)
         if folders := sum(os.path.isdir(match) for match in matches):
-            files.notes.append(f"{path}: {folders:,} folder{'s' * (folders != 1)} that it matches are not looked into")
+            which = "1 folder that it matches is" if folders == 1 else f"{folders:,} folders that it matches are"
+            files.notes.append(f"{path}: {which} not looked into")
     for file in files.usable:
         if not os.path.exists(file):
             raise UsageError(f"{file}: a link that leads nowhere, or to what may not be read")
