@@ -122,8 +122,8 @@ def find_codec(encoding: str) -> str:
     if name is None:
         aliases = {alias for pair in encodings.aliases.aliases.items() for alias in pair}
         known = sorted(alias.replace("_", "-") for alias in aliases if _codec_of_text(alias))
-        hint = nearest(encoding.lower().replace("_", "-"), known) or f"; usual are {KNOWN}"
-        raise UsageError(f"data.encoding={encoding}: no encoding of text has this name{hint}")
+        hint = nearest(encoding.lower().replace("_", "-"), known)
+        raise UsageError(f"data.encoding={encoding}: no encoding of text has this name{hint}; usual are {KNOWN}")
     return name
 
 
