@@ -23,6 +23,7 @@ from rich.table import Table
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError, check
 from domaintune.data.documents import SIDES
+from domaintune.data.finding import passed_over
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.exiting import told
@@ -87,6 +88,8 @@ def prepare(settings: dict[str, str]) -> Prepared:
     for side in ("val", "test"):
         if other and f"data.{side}_path" not in settings:
             setattr(config.data, f"{side}_path", None)  # the run's own are of another text
+    if other and "data.encoding" not in settings:
+        config.data.encoding = None  # likewise; UTF-8 that is read as something else isn't always told
     if other and split in (None, "all") and config.data.dedup == "near":
         config.data.dedup = "exact"  # all documents are measured: none is held out from another
     earlier = None if run is None or other else RunFolder(folder).earlier()
@@ -96,6 +99,10 @@ def prepare(settings: dict[str, str]) -> Prepared:
     check_writes(checkpoint, config.task.name)
     check_vocabulary(checkpoint, checkpoint.tokens)
     check_block_size(config, checkpoint)
+    for note in splits.found.notes:
+        print(f"note: {note}")
+    if words := passed_over(splits.found.other_files, splits.found.own_files):
+        print(f"left out: {words}")
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
         check_known(labels, labels_of(checkpoint, config.task.name), checkpoint)

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "src" / "domaintune"
 LEVELS = [
     "settings formats",
     "config writing progress",
+    "overrides",
     "caching saving locking outputs differing",
     "data models losses optim metrics memory hardware sharding recording exiting drawing",
     "preparing generation exporting reporting arguments queueing results",
@@ -28,7 +29,7 @@ LEVELS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
-    "library embedded finding left_out cells fields chats rows marking reading inputs documents deduplicating "
+    "library embedded decoding finding left_out cells fields chats rows marking reading inputs documents deduplicating "
     "splitting classes labelling encoder chatting tokenizing encoding packing sampling collating windows examples "
     "accounting datamodule example_datamodule"
 ).split()

@@ -34,6 +34,8 @@ def prepare(config: Config) -> Prepared:
     """
     splits = read_splits(config.data, config.paths.cache, marks_of(config))
     check_sides(splits, config.data)
+    for note in splits.found.notes:
+        say(f"note: {note}")
     needs_weights = config.model.init == "pretrained"
     checkpoint = locate(config.model.checkpoint, needs_weights, config.paths.cache)
     check_family(checkpoint, config.task.name)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.data.finding import passed_over
 from domaintune.data.left_out import counted
 from domaintune.recording import RunFolder, read_config
 from domaintune.settings import Config
@@ -96,6 +97,8 @@ def _data(config: Config, data: dict[str, Any]) -> str:
         said += f", of groups in data.val_path or data.test_path left out: {data['held_out_groups_left_out']:,}"
     if data["left_out"]:
         said += f", left out: {counted(data['left_out'])}"
+    if words := passed_over(data["other_files"], data["own_files"]):
+        said += f"\nleft out: {words}"
     if unused := data["messages_after_last_answer"]:
         said += f"\nmessages after the last answer of a chat, which are not learnt from: {unused:,}"
     if config.data.batching == "concatenated":

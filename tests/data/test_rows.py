@@ -151,7 +151,7 @@ def test_names_of_classes_are_taken_from_a_saved_data_set(tmp_path: Path) -> Non
     made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     made.save_to_disk(str(tmp_path / "set"))
     config = DataConfig(format="labels", path=str(tmp_path / "set"))
-    (source,) = find_sources(config, str(tmp_path))
+    (source,) = find_sources(config, str(tmp_path)).sources
     assert [json.loads(row.text or "")["label"] for row in read(source, Fields.of(config))] == ["pos", "neg"]
 
 

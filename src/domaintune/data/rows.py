@@ -14,7 +14,6 @@ from domaintune.data.cells import (
     has,
     is_missing,
     list_in,
-    not_blank,
     number_as_text,
     string_in,
     text_in,
@@ -36,6 +35,7 @@ from domaintune.data.left_out import (
 
 GIVEN_FORMATS = ("labels", "entities", "pairs")  # whose rows are something given and something to learn from it
 TAG = re.compile(r"O|[BIES]-.+")
+APART = " \t\r\n"  # between words; other white space, as in "10 000" with a no-break space, is a part of its word
 
 
 class Row(NamedTuple):
@@ -157,11 +157,11 @@ def _listed(row: dict[str, Any], role: str, column: str) -> list[Any]:
 
 
 def _strings(values: list[Any], column: str, reason: str) -> list[str]:
-    """None of them blank; `reason` is that of a row in which one is."""
-    found = [not_blank(checked(None if is_missing(value) else value, f"field {column!r}")) for value in values]
-    if None in found:
+    """None of them empty; `reason` is that of a row in which one is."""
+    found = [checked(None if is_missing(value) else value, f"field {column!r}") or "" for value in values]
+    if not all(value.strip(APART) for value in found):
         raise RowError(reason, f"field {column!r} holds an empty string")
-    return [str(value) for value in found]
+    return found
 
 
 def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
@@ -173,16 +173,21 @@ def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
 
 
 def _bare(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
-    """Words whose tags are not known; of a text they are parted by white space."""
+    """Words whose tags are not known; of a text they are parted as `split_words` does."""
     column = fields.column("tokens")
     listed = list_in(row.get(column))
     if listed is not None:
         words = _strings(listed, column, WRONG_TYPE)
     else:
-        words = (string_in(row, fields.text_column, no_column(fields, row)) or "").split()
+        words = split_words(string_in(row, fields.text_column, no_column(fields, row)) or "")
     if not words:
         raise RowError(BLANK, "nothing stands in it")
     return {"tokens": words}
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, parted by plain spaces, tabs and line ends alone, as they are in files of words."""
+    return [word for word in re.split(f"[{APART}]+", text) if word]
 
 
 _OBJECTS = {"words": _bare, "instructions": instruction_in, "labels": _labelled, "entities": _tagged, "pairs": _pair}
