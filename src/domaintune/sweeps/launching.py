@@ -184,7 +184,7 @@ class TrialLauncher(Launcher):
         """
         if each.config is None:
             return
-        name = self.sweep.same_trial(each.name, asdict(each.config), others)
+        name = self.sweep.same_trial(each.name, asdict(each.config), others, each.hashes)
         if name != each.name:
             each.name = name
             self._check(each)  # the folder is part of the config
