@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.optim.schedules import warmup_length
 from domaintune.recording import RunFolder, read_config
 from domaintune.settings import Config
 
@@ -45,7 +46,7 @@ def print_plan(config: Config, run: RunFolder, devices: int) -> None:
         "data": _data(config, data),
         **{side: _side(data[side]) for side in ("train", "val", "test")},
         "length": _length(config, data["train"]["batches"], devices),
-        "optimizer": f"AdamW, lr {config.optim.lr:g}, {config.scheduler.name} after warm-up",
+        "optimizer": f"AdamW, lr {config.optim.lr:g}, {run.result['schedule']['words']}",
         "precision": f"{precision['name']} on {precision['device']}: {precision['why']}",
         "folder": _shown(run),
     }
@@ -66,21 +67,48 @@ def _trained(config: Config, weights: dict[str, Any]) -> str:
 def _length(config: Config, batches: int, devices: int) -> str:
     """How many optimizer steps there will be, and what ends the run."""
     trainer = config.trainer
-    each = math.ceil(batches / devices)
-    limit = trainer.limit_train_batches
-    each = min(each, limit) if isinstance(limit, int) else int(each * limit)
-    steps = math.ceil(each / trainer.accumulate_grad_batches)
-    rows = f"{each:,} batches of {config.data.batch_size} {config.data.batching} rows an epoch"
+    each, ends = _batches(config, batches, devices), _ends(config, batches, devices)
+    said = f"{each:,} batches of {config.data.batch_size} {config.data.batching} rows an epoch"
     if devices > 1:
-        rows += f" on each of {devices} devices"
-    ends = {}
+        said += f" on each of {devices} devices"
+    if ends:
+        said += f"; {min(ends):,} optimizer steps ({ends[min(ends)]})"
+    if ends and trainer.max_steps > min(ends):
+        said += f"; trainer.max_steps={trainer.max_steps} is more: trainer.max_epochs=-1 lets the run get there"
+    return said + (f"; at most trainer.max_time={trainer.max_time}" if trainer.max_time else "")
+
+
+def _batches(config: Config, batches: int, devices: int) -> int:
+    """Of an epoch, on each device."""
+    each, limit = math.ceil(batches / devices), config.trainer.limit_train_batches
+    return min(each, limit) if isinstance(limit, int) else int(each * limit)
+
+
+def _ends(config: Config, batches: int, devices: int) -> dict[int, str]:
+    """{optimizer steps: the setting that ends the run after them}; empty where time alone does."""
+    trainer, ends = config.trainer, {}
     if trainer.max_epochs not in (None, -1):
+        steps = math.ceil(_batches(config, batches, devices) / trainer.accumulate_grad_batches)
         ends[steps * int(trainer.max_epochs or 0)] = f"trainer.max_epochs={trainer.max_epochs}"
     if trainer.max_steps != -1:
         ends[trainer.max_steps] = f"trainer.max_steps={trainer.max_steps}"
-    total = f"; {min(ends):,} optimizer steps ({ends[min(ends)]})" if ends else ""
-    time_limit = f"; at most trainer.max_time={trainer.max_time}" if trainer.max_time else ""
-    return rows + total + time_limit
+    return ends
+
+
+def schedule(config: Config, batches: int, devices: int) -> dict[str, Any]:
+    """What becomes of the learning rate in a run, for result.json.
+
+    Args:
+        batches: of an epoch, on all devices together.
+    """
+    shape, steps = config.scheduler, min(_ends(config, batches, devices), default=math.inf)
+    warmup = warmup_length(shape.warmup_steps, steps)
+    words = f"{shape.name} after a warm-up of {warmup:,} step{'s' * (warmup != 1)}" if warmup else shape.name
+    if shape.warmup_steps >= 1 and warmup != shape.warmup_steps:
+        words += f"; scheduler.warmup_steps={shape.warmup_steps:g} is no less than the run: cut to half of it"
+    if shape.name != "constant" and not math.isfinite(steps):
+        words += "; it never falls, since trainer.max_time alone ends the run: trainer.max_steps would let it"
+    return {"name": shape.name, "steps": steps if math.isfinite(steps) else None, "warmup_steps": warmup, "words": words}
 
 
 def _data(config: Config, data: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer
 from domaintune.models.parts import freeze, head_parameters
 from domaintune.preparing import Prepared
 from domaintune.recording import RunFolder, process_rank, read_config
-from domaintune.reporting import model_card, print_plan, print_result
+from domaintune.reporting import model_card, print_plan, print_result, schedule
 from domaintune.results.outcomes import trial_overrides, varied_settings
 from domaintune.settings import Config
 from domaintune.sharding import is_sharded, load_whole
@@ -203,6 +203,7 @@ def describe(
         },
         data=data.account(),
     )
+    run.update(schedule=schedule(prepared.config, run.result["data"]["train"]["batches"], trainer.world_size))
     if trainer.is_global_zero:
         print_plan(prepared.config, run, trainer.world_size)
 
