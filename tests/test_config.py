@@ -365,7 +365,10 @@ def test_a_persons_own_callback_may_log_what_another_watches() -> None:
     ("mode", "words"),
     [
         ({}, r"val/bleu: .* isn't known here: set \+callbacks.stopping.mode=min or \+callbacks.stopping.mode=max$"),
-        ({"mode": None}, r"val/bleu: .* isn't known here: set callbacks.stopping.mode=min or callbacks.stopping.mode=max$"),
+        (
+            {"mode": None},
+            r"val/bleu: .* isn't known here: set callbacks.stopping.mode=min or callbacks.stopping.mode=max$",
+        ),
     ],
 )
 def test_the_direction_of_a_persons_own_metric_is_asked_for(mode: dict[str, Any], words: str) -> None:
@@ -389,7 +392,10 @@ LOW = ("loss", "perplexity", "bits_per_byte", "grad_norm", "lr")
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/f1", "max"), ("val/accuracy", "max")])
 def test_the_direction_follows_the_monitored_metric(monitor: str, mode: str) -> None:
-    watching = {"own": {"_target_": STOPPING, "monitor": "train/loss"}, "same": {"_target_": STOPPING, "monitor": monitor}}
+    watching = {
+        "own": {"_target_": STOPPING, "monitor": "train/loss"},
+        "same": {"_target_": STOPPING, "monitor": monitor},
+    }
     task = {"name": "sequence_classification", "monitor": monitor}
     config = checked(task=task, callbacks=watching, **LABELLING)
     check_callbacks(config)
@@ -401,7 +407,9 @@ def test_a_direction_that_contradicts_the_metric_is_refused() -> None:
     assert "task.mode=max: lower values of val/loss are better: leave task.mode out, or set it to min" in problem(
         task__mode="max"
     )
-    with pytest.raises(UsageError, match=r"callbacks\.own\.mode=max: lower values of val/loss .*leave callbacks\.own\.mode"):
+    with pytest.raises(
+        UsageError, match=r"callbacks\.own\.mode=max: lower values of val/loss .*leave callbacks\.own\.mode"
+    ):
         check_callbacks(checked(callbacks={"own": {"_target_": STOPPING, "monitor": "val/loss", "mode": "max"}}))
     assert checked(task__mode="min").task.mode == "min"
 

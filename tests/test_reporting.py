@@ -40,7 +40,9 @@ ENDLESS = ("trainer.max_epochs=-1", "trainer.max_time=00:01:00:00")
         (("scheduler=constant", "scheduler.warmup_steps=0", *ENDLESS), "constant"),
     ],
 )
-def test_the_schedule_is_told_as_it_will_be(config: Callable[..., Config], settings: tuple[str, ...], words: str) -> None:
+def test_the_schedule_is_told_as_it_will_be(
+    config: Callable[..., Config], settings: tuple[str, ...], words: str
+) -> None:
     assert schedule(config(*settings), BATCHES, devices=1)["words"] == words
 
 

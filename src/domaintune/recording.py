@@ -22,6 +22,7 @@ from domaintune.config import DEFAULT_LR, RunError, UsageError
 from domaintune.differing import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.locking import Lock
 from domaintune.settings import Config
+from domaintune.wording import escaped_lines
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
 
 Change = tuple[str, Any, Any]  # a setting, its old and its new value
@@ -262,7 +263,22 @@ def _ailing(file: Path) -> str:
 def say(text: str) -> None:
     """Prints a line, once for all processes of a run."""
     if process_rank() == 0:
-        print(text, flush=True)
+        print(escaped_lines(text), flush=True)
+
+
+@contextmanager
+def optional(what: str) -> Iterator[None]:
+    """A block that a run can do without, as a picture or a table: its exceptions are told, and the run goes on.
+
+    Args:
+        what: the words for it, as in "the table could not be printed".
+    """
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        with suppress(Exception):
+            say(f"note: {what}: {type(error).__name__}: {first}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

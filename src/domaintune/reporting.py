@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from domaintune.optim.schedules import warmup_length
-from domaintune.recording import RunFolder, read_config
+from domaintune.recording import RunFolder, optional, read_config
 from domaintune.settings import Config
+from domaintune.wording import escaped
 
 EMBEDDED = {
     "domain": "embedded: the documentation of Python",
@@ -36,6 +38,11 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 def print_plan(config: Config, run: RunFolder, devices: int) -> None:
     """Model, data, device and step counts: the derived numbers that a person can check."""
+    with optional("the plan could not be printed"):
+        _print_plan(config, run, devices)
+
+
+def _print_plan(config: Config, run: RunFolder, devices: int) -> None:
     weights, data, precision = run.result["weights"], run.result["data"], run.result["precision"]
     source = "random weights, shape of" if weights["init"] == "random" else "weights of"
     rows = {
@@ -108,7 +115,12 @@ def schedule(config: Config, batches: int, devices: int) -> dict[str, Any]:
         words += f"; scheduler.warmup_steps={shape.warmup_steps:g} is no less than the run: cut to half of it"
     if shape.name != "constant" and not math.isfinite(steps):
         words += "; it never falls, since trainer.max_time alone ends the run: trainer.max_steps would let it"
-    return {"name": shape.name, "steps": steps if math.isfinite(steps) else None, "warmup_steps": warmup, "words": words}
+    return {
+        "name": shape.name,
+        "steps": steps if math.isfinite(steps) else None,
+        "warmup_steps": warmup,
+        "words": words,
+    }
 
 
 def _data(config: Config, data: dict[str, Any]) -> str:
@@ -157,16 +169,22 @@ def _examples(account: dict[str, Any]) -> str:
         return said
     classes = sorted(account["classes"].items(), key=lambda item: -item[1])
     more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
-    return f"{said}\n{', '.join(f'{name} {count:,}' for name, count in classes[:CLASSES])}{more}"
+    return f"{said}\n{', '.join(f'{escaped(name)} {count:,}' for name, count in classes[:CLASSES])}{more}"
 
 
 def print_result(run: RunFolder) -> None:
     """Before and after, a sample of each, where everything is, and what to try next."""
+    with optional("the results, which are in result.json, could not be printed"):
+        _print_result(run)
+
+
+def _print_result(run: RunFolder) -> None:
     result = run.result
     metrics = result["metrics"]
     table = Table("validation", "before", "after (best.ckpt)")
-    for name in metrics["after"]:
-        table.add_row(name.removeprefix("val/"), f"{metrics['before'][name]:.4g}", f"{metrics['after'][name]:.4g}")
+    for name, after in metrics["after"].items():
+        before = f"{metrics['before'][name]:.4g}" if name in metrics["before"] else ""
+        table.add_row(Text(escaped(name.removeprefix("val/"))), before, f"{after:.4g}")
     console.print(table)
     before, after = result["samples"]["before"], result["samples"]["after"]
     for prompt in [prompt for prompt in after if prompt in before][:1]:
@@ -213,9 +231,16 @@ def _shown(run: RunFolder) -> str:
 
 def model_card(config: Config, run: RunFolder) -> str:
     """README.md of an export: what it was made from and how well it does."""
+    with optional("the model card could not be written"):
+        return _model_card(config, run)
+    return f"# {escaped(config.name)}\n"
+
+
+def _model_card(config: Config, run: RunFolder) -> str:
     result, after = run.result, run.result["metrics"]["after"]
     figures = "\n".join(
-        f"| {name} | {result['metrics']['before'][name]:.4f} | {value:.4f} |" for name, value in after.items()
+        f"| {_in_markdown(name)} | {result['metrics']['before'].get(name, math.nan):.4f} | {value:.4f} |"
+        for name, value in after.items()
     )
     base = config.model.checkpoint
     learnt_from = config.data.path or EMBEDDED[config.data.embedded or "domain"].removeprefix("embedded: ")
@@ -237,3 +262,8 @@ Trained on {result["tokens_trained"]:,} tokens of {learnt_from} in
 {result["steps"]:,} steps. SHA-256 of the split text: {result["data"]["sha256"]}; of the weights it started from:
 {result["weights"]["sha256"] or "none, they were random"}.
 """
+
+
+def _in_markdown(name: str) -> str:
+    """A name in a cell of a table, as it is."""
+    return re.sub(r"([\\`*_\[\]<>|~$&#!])", r"\\\1", escaped(name))

@@ -29,7 +29,7 @@ from domaintune.models.attention import check_isolation, isolate_documents
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer
 from domaintune.models.parts import freeze, head_parameters
 from domaintune.preparing import Prepared
-from domaintune.recording import RunFolder, process_rank, read_config
+from domaintune.recording import RunFolder, optional, process_rank, read_config
 from domaintune.reporting import model_card, print_plan, print_result, schedule
 from domaintune.results.outcomes import trial_overrides, varied_settings
 from domaintune.settings import Config
@@ -48,7 +48,10 @@ def train(prepared: Prepared, run: RunFolder) -> float:
         the monitored metric of best.ckpt.
     """
     with run.recording():
-        return _train(prepared, run)
+        metric = _train(prepared, run)
+    if process_rank() == 0:
+        print_result(run)  # what goes wrong from here on leaves the run finished
+    return metric
 
 
 def _train(prepared: Prepared, run: RunFolder) -> float:
@@ -69,9 +72,9 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         after = run.result["metrics"]["after"]
         run.update(seconds=time.perf_counter() - started)
         if trainer.is_global_zero:
-            log_hyperparameters(trainer, run, after)
+            with optional("the hyperparameters could not be logged"):
+                log_hyperparameters(trainer, run, after)
             _export(prepared, run, data, task)
-            print_result(run)
     return float(after[config.task.monitor])
 
 

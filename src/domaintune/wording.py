@@ -16,6 +16,11 @@ def escaped(text: str) -> str:
     )
 
 
+def escaped_lines(text: str) -> str:
+    """As `escaped`, but with the line ends of a message left."""
+    return "\n".join(map(escaped, text.split("\n")))
+
+
 def shortened(text: str, length: int) -> str:
     """The text, or where it is longer than `length` its beginning and its end."""
     if len(text) <= length:

@@ -69,7 +69,17 @@ def test_a_warm_up_that_never_ends_is_cut_to_half_of_the_run(shape: str, warmup_
 
 @pytest.mark.parametrize(
     ("warmup_steps", "total_steps", "length"),
-    [(9, 10, 9), (10, 10, 5), (3, 3, 1), (1, 1, 0), (5, 1, 0), (0.5, 9, 4), (0, 9, 0), (0.99, 100, 99), (7, math.inf, 7)],
+    [
+        (9, 10, 9),
+        (10, 10, 5),
+        (3, 3, 1),
+        (1, 1, 0),
+        (5, 1, 0),
+        (0.5, 9, 4),
+        (0, 9, 0),
+        (0.99, 100, 99),
+        (7, math.inf, 7),
+    ],
 )
 def test_how_long_a_warm_up_is(warmup_steps: float, total_steps: float, length: int) -> None:
     assert warmup_length(warmup_steps, total_steps) == length

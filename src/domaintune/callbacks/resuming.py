@@ -17,6 +17,7 @@ from domaintune.writing import PART
 CHECKSUM = 4  # bytes
 LENGTH = struct.Struct(f"<Q{CHECKSUM}x")  # of a record's content, and a checksum of that
 
+
 def random_states() -> dict[str, Any]:
     """Of torch, each GPU, numpy and Python, as tensors and plain containers."""
     version, numbers, gauss = random.getstate()

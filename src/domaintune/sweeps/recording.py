@@ -12,7 +12,7 @@ from domaintune import leaderboard
 from domaintune.config import RunError, UsageError
 from domaintune.differing import by_content, deciding, defaults
 from domaintune.locking import Lock
-from domaintune.recording import RunFolder, now, read_config, typed_command
+from domaintune.recording import RunFolder, now, optional, read_config, typed_command
 from domaintune.sweeps.trials import TrialRecord
 from domaintune.writing import write_whole
 
@@ -123,7 +123,8 @@ class SweepFolder:
         self._record["ended"] = now()
         self.save(status)
         if self.trials:
-            leaderboard.tell(self.folder)
+            with optional("the leaderboard could not be written"):
+                leaderboard.tell(self.folder)
 
     def move_aside(self) -> None:
         """Moves what an earlier sweep left, and starts over."""

@@ -63,7 +63,6 @@ class SearchSweeper(OptunaSweeper):
                 file.unlink()
             self.sweeper.sweep(arguments)
 
-
     def _follow(self, configs: list[Config]) -> None:
         """Sets the direction of the search. Raises UsageError where trials are judged by several metrics."""
         metrics = {config.task.monitor: config.task.mode for config in configs}
