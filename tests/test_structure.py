@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
-    "settings formats",
+    "settings formats wording",
     "config writing progress",
     "overrides",
     "caching saving locking outputs differing",

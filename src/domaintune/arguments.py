@@ -117,5 +117,8 @@ def default_config(*overrides: str) -> Config:
 
 
 def config_of_run(folder: Path) -> Config:
-    """The config that a run was made with."""
-    return check(OmegaConf.create(read_config(folder)))
+    """The config that a run was made with, without what only its training was told."""
+    settings = read_config(folder)
+    # An earlier version took schedules and directions that are refused today.
+    settings["task"]["mode"], settings["scheduler"] = None, {"name": "constant"}
+    return check(OmegaConf.create(settings))

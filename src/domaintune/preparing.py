@@ -21,9 +21,14 @@ class Prepared:
     labels: Labels | None = None  # of tasks that learn labels
 
     def hashes(self) -> dict[str, str | None]:
-        """SHA-256 of the split texts and of the weights; None for weights that are drawn at random."""
+        """SHA-256 of the split texts, of the weights (None where they are drawn at random), and of the checkpoint's
+        config and tokenizer."""
         pretrained = self.config.model.init == "pretrained"
-        return {"data": self.splits.sha256(), "weights": self.checkpoint.weights_hash() if pretrained else None}
+        return {
+            "data": self.splits.sha256(),
+            "weights": self.checkpoint.weights_hash() if pretrained else None,
+            "checkpoint": self.checkpoint.settings_hash(),
+        }
 
 
 def prepare(config: Config) -> Prepared:

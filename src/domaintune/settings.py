@@ -35,7 +35,7 @@ class PeftConfig:
 class TaskConfig:
     name: str = MISSING
     monitor: str = MISSING
-    mode: str = MISSING
+    mode: str | None = None
     class_weights: str = "none"
     mask_fraction: float = 0.15
     generate_examples: int = 32

@@ -16,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config import UsageError
+from domaintune.formats import direction
 from domaintune.overrides import quote
 from domaintune.queueing import requeue_after
 from domaintune.recording import RunFolder
@@ -61,6 +62,7 @@ class TrialLauncher(Launcher):
     Attributes:
         sweep: the record of the trials.
         ending: what ends the sweep early.
+        direction: `min` or `max`, which values of the monitored metric are better.
         strict: whether one wrong config keeps all trials from starting; a search counts it as a bad trial. What would
             take another run's folder starts in neither.
     """
@@ -76,6 +78,7 @@ class TrialLauncher(Launcher):
         self.ending = Ending()
         self.strict = True
         self._fresh = bool(config.fresh)
+        self.direction = direction(str(config.task.monitor))
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -108,7 +111,7 @@ class TrialLauncher(Launcher):
         if due:
             self.run(list(due.values()))
             self._stop_where_told()
-        worst = -math.inf if self.composed.task.mode == "max" else math.inf
+        worst = -math.inf if self.direction == "max" else math.inf
         return [_returned(self.sweep.trials[each.name], worst) for each in planned]
 
     @abstractmethod
@@ -128,9 +131,10 @@ class TrialLauncher(Launcher):
             self.sweep.move_aside()
             self._fresh = False
 
-    def check(self, points: Sequence[Sequence[str]]) -> None:
-        """Raises UsageError with every problem of configs, which need not become trials."""
-        refuse(self._composed(points))
+    def check(self, points: Sequence[Sequence[str]]) -> list[Config]:
+        """The configs of points, which need not become trials. Raises UsageError with every problem that they have."""
+        refuse(planned := self._composed(points))
+        return [each.config for each in planned if each.config is not None]
 
     def ended(self, start: Start, status: int, printed: str) -> None:
         """Records the end of a trial's process.
@@ -177,7 +181,7 @@ class TrialLauncher(Launcher):
         """
         if each.config is None:
             return
-        name = self.sweep.same_trial(each.name, asdict(each.config), others)
+        name = self.sweep.same_trial(each.name, asdict(each.config), others, each.hashes)
         if name != each.name:
             each.name = name
             self._check(each)  # the folder is part of the config
