@@ -109,6 +109,8 @@ def main() -> None:
     table = Table("", escape(prepared.checkpoint.name))
     table.add_row("documents", f"{len(prepared.splits.of('test')):,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
+    for reason, each in prepared.splits.left_out.items():
+        table.add_row(f"left out: {reason}", f"{each['rows']:,}")
     table.add_row(f"predicted {unit}", f"{labels:,}")
     for name, value in metrics.items():
         table.add_row(name.removeprefix("test/"), f"{value:.6g}")
