@@ -163,6 +163,8 @@ def main() -> None:
     for reason, rows in splits.left_out.items():
         table.add_row(f"left out: {reason}", f"{rows['rows']:,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
+    for reason, each in prepared.splits.left_out.items():
+        table.add_row(f"left out: {reason}", f"{each['rows']:,}")
     table.add_row(f"predicted {unit}", f"{labels:,}")
     for name, value in metrics.items():
         table.add_row(Text(escaped(name.removeprefix("test/"))), f"{value:.6g}")

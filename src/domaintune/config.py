@@ -346,7 +346,7 @@ def _data_and_task(schema: Any) -> Iterator[str]:
         yield f"data.columns.{unknown[0]}: must be one of {', '.join(roles)}{nearest(unknown[0], list(roles))}"
     if data.roles and data.format != "instructions":
         yield "data.roles goes with data=instructions, whose messages have roles"
-    for name, role in data.roles.items():
+    for name, role in (data.roles or {}).items():
         if role not in SPEAKERS:
             yield f"data.roles.{name}={role}: must be one of {', '.join(SPEAKERS)}{nearest(str(role), list(SPEAKERS))}"
     if data.format == "instructions" and data.batching == "concatenated":

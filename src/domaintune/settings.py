@@ -52,7 +52,7 @@ class DataConfig:
     unit: str | None = None
     text_column: str = "text"
     columns: dict[str, str] = field(default_factory=dict)
-    roles: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] | None = None
     label_separator: str | None = None
     prefix: str = ""
     encoding: str | None = None

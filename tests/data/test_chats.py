@@ -53,7 +53,7 @@ def test_further_roles_are_named_by_a_setting() -> None:
     left_out = read(chat)
     assert left_out.reason == "unknown role"
     assert "'Narrator' is none of user, assistant, system and tool" in left_out.why
-    assert "'data.roles={Narrator: user}'" in left_out.why
+    assert "'data.roles={narrator: user}'" in left_out.why
     with pytest.raises(RowError):
         role_of("")
 

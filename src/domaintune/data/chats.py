@@ -226,11 +226,9 @@ def role_of(name: str, own: tuple[tuple[str, str], ...] = ()) -> str:
     plain = _plain(name)
     role = {_plain(other): role for other, role in own}.get(plain) or KNOWN.get(plain)
     if role is None and not GPT.fullmatch(plain):
-        raise RowError(
-            UNKNOWN_ROLE,
-            f"the role {name!r} is none of user, assistant, system and tool, nor a name like human, gpt or bot; "
-            f"data.roles says what it is, as 'data.roles={{{name.strip()}: user}}'",
-        )
+        known = "user, assistant, system and tool"
+        advice = f"; data.roles says what it is, as 'data.roles={{{plain}: user}}'" if plain else ""
+        raise RowError(UNKNOWN_ROLE, f"the role {name!r} is none of {known}, nor a name like human, gpt or bot{advice}")
     return role or "assistant"
 
 

@@ -38,7 +38,7 @@ class Fields:
         unit = config.unit or ("paragraph" if is_one_text(config.path) and not marks else "file")
         columns = tuple((role, config.columns.get(role, role)) for role in ROLES[config.format])
         group = config.group_column or (GROUPS.get(str(config.embedded)) if config.path is None else None)
-        roles = tuple(sorted(config.roles.items()))
+        roles = tuple(sorted((config.roles or {}).items()))
         separator = config.label_separator
         return cls(config.format, unit, config.text_column, columns, group, separator, roles, config.strict, marks)
 
