@@ -304,6 +304,12 @@ def test_a_quoted_tsv_file_stays_quoted(tmp_path: Path, name: str) -> None:
     assert noted(write(tmp_path / name, content)) == (["one\ttab", "two\nlines", 'say "so"', "plain"], [])
 
 
+@pytest.mark.parametrize("line", ['""\tpos', 'a ""b""\tpos', '"" a\tneg', '"\tneg', '"""\tneg', 'a "b" c\tpos'])
+def test_other_quotes_say_nothing_of_a_writer_that_quotes(tmp_path: Path, line: str) -> None:
+    read_as, _ = noted(write(tmp_path / "a.tsv", GLUE + line + "\n"))
+    assert read_as == ['"so it', "begins", 'and so it ends"', "plain", line.split("\t")[0]]
+
+
 def test_a_csv_row_that_takes_in_others_is_told(tmp_path: Path) -> None:
     read_as, notes = noted(write(tmp_path / "a.csv", SWALLOWED))
     assert read_as == ["so it,pos\nbegins,neg\nand so it ends", "plain", "two\nlines, and a comma"]
@@ -380,6 +386,13 @@ def test_what_is_wrong_with_a_word_is_told_with_its_line(tmp_path: Path, content
     file = write(tmp_path / "a.tsv", content)
     with pytest.raises(UsageError, match=rf"a\.tsv, line {line}: {words}"):
         rows(file, format="entities", columns={"tokens": "tokens", "tags": "tags"}, strict=True)
+
+
+def test_a_first_column_that_counts_words_is_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.tsv", "# http://x\t[2010]\n1\tAnn\tB-PER\n2\truns\tO\n3\t.\tO\n")
+    assert noted(file, format="entities", columns={"tokens": "tokens", "tags": "tags"})[1] == [
+        "line 2: the first column counts the words, and words are read from it"
+    ]
 
 
 # Names of classes in a parquet file.

@@ -239,6 +239,98 @@ def test_an_output_of_another_run_or_input_is_refused(command, trained, files, t
     predicted(command, output, "run=gpt2_labels", f"input={val}", "fresh=true")
 
 
+def inbox(folder: Path) -> Path:
+    """A folder of texts with files of other kinds beside them."""
+    folder.mkdir()
+    for number in range(2):
+        lines = [f'"{" ".join(SENTENCES[30 * number + each][:6])}"\n' for each in range(30)]
+        (folder / f"part{number}.csv").write_text("text\n" + "".join(lines))
+    for name in ("letter.docx", "scan.pdf", "archive.tar.gz"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "/*"])
+def test_an_output_beside_its_inputs_is_not_read(command, trained, tmp_path, pattern):
+    trained("labels")
+    folder = inbox(tmp_path / "inbox")
+    output = folder / "labels.jsonl"
+    arguments = ("scripts/predict.py", "run=labels", f"input={folder}{pattern}", f"output={output}")
+    first = command(*arguments)
+    assert "left out: 3 files of other kinds (.docx 1, .pdf 1, .tar.gz 1)\n60 rows in" in first.stdout
+    whole = output.read_bytes()
+    second = command(*arguments)
+    assert "2 files that this program wrote\n60 rows in" in second.stdout
+    assert output.read_bytes() == whole
+    output.write_bytes(whole[:99])
+    assert command(*arguments).returncode == 0
+    assert output.read_bytes() == whole
+    assert command(*arguments, "fresh=true").returncode == 0
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("fresh", ["false", "true"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("part0.csv", "part0.csv is one of the inputs"),
+        ("symbolic.jsonl", "symbolic.jsonl is one of the inputs"),
+        ("hard.jsonl", "hard.jsonl is one of the inputs"),
+        ("labels.csv", "labels.jsonl"),
+        ("letter.docx/labels.jsonl", "letter.docx is no folder"),
+        ("", "is no file; take a file in it"),
+    ],
+)
+def test_an_output_that_would_destroy_is_refused(command, trained, tmp_path, name, words, fresh):
+    trained("labels")
+    folder = inbox(tmp_path / "inbox")
+    (folder / "symbolic.jsonl").symlink_to(folder / "part0.csv")
+    (folder / "hard.jsonl").hardlink_to(folder / "part0.csv")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    read = f"input={folder}/part*.csv"
+    refused = command("scripts/predict.py", "run=labels", read, f"output={folder}/{name}", f"fresh={fresh}")
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert "fresh" not in refused.stderr
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_the_files_of_the_run_are_no_output(command, trained, files, tmp_path):
+    result = trained("labels") / "result.json"
+    before = result.read_bytes()
+    read = f"input={files / 'labels.val.jsonl'}"
+    refused = command("scripts/predict.py", "run=labels", read, f"output={result}", "fresh=true")
+    assert refused.returncode == 2
+    assert "not made by this program; take another output" in refused.stderr
+    assert result.read_bytes() == before
+
+
+def test_an_output_is_replaced_only_where_the_input_is_sound(command, trained, files, tmp_path):
+    trained("labels")
+    output, bad = tmp_path / "out.jsonl", tmp_path / "bad.jsonl"
+    predicted(command, output, "run=labels", f"input={files / 'labels.val.jsonl'}")
+    before = output.read_bytes()
+    bad.write_text('{"text": "fine"}\n{"text"\n')
+    refused = command("scripts/predict.py", "run=labels", f"input={bad}", f"output={output}", "fresh=true")
+    assert refused.returncode == 2
+    assert "line 2: not JSON" in refused.stderr
+    assert output.read_bytes() == before
+
+
+def test_texts_in_another_encoding(command, trained, tmp_path):
+    trained("labels")
+    file = tmp_path / "a.txt"
+    file.write_bytes("我們在這裡等你，請不要忘記帶雨傘。\n\nnice film\n".encode("big5"))
+    arguments = ("scripts/predict.py", "run=labels", f"input={file}", f"output={tmp_path / 'o.jsonl'}")
+    refused = command(*arguments)
+    assert refused.returncode == 2
+    assert "a.txt, line 1: not UTF-8 at byte 0 (0xa7); data.encoding=big5 would read it" in refused.stderr
+    assert command(*arguments, "data.encoding=big5").returncode == 0
+    assert len(rows_of(tmp_path / "o.jsonl")) == 2
+    wrong = command(*arguments, "data.encoding=big6")
+    assert "data.encoding=big6: no encoding of text has this name; did you mean big5?" in wrong.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

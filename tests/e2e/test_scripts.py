@@ -1,5 +1,6 @@
 """generate.py and evaluate.py, as a person types them."""
 
+import gzip
 import json
 import re
 import shutil
@@ -29,6 +30,47 @@ def test_prompts_come_from_a_file_and_the_seed_decides(command, finished, tmp_pa
     assert first == second
     assert first.startswith("One")
     assert "\nTwo" in first
+
+
+ODD = "".join(["One\u2028more", "\u0085", "\x0c", "\x1c"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "setting"),
+    [
+        ("windows.txt", b"\xef\xbb\xbf" + f"{ODD}\r\n\r\nTwo\r\n".encode(), []),
+        ("mac", f"{ODD}\rTwo".encode(), []),
+        ("packed.txt.gz", gzip.compress(f"{ODD}\nTwo".encode()), []),
+        ("wide.txt", f"{ODD}\nTwo".encode("utf-16"), []),
+        ("named.txt", f"{ODD}\nTwo".encode("gb18030"), ["data.encoding=gb18030"]),
+    ],
+)
+def test_prompts_are_read_as_data_is(command, finished, tmp_path, name, content, setting):
+    (tmp_path / name).write_bytes(content)
+    arguments = [f"prompts={tmp_path / name}", "max_new_tokens=2", "temperature=0", *setting]
+    done = command("scripts/generate.py", "run=finished", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(ODD)
+    assert done.stdout.count("\n---\n") == 1
+    assert "\n---\nTwo" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "setting", "words"),
+    [
+        (b"One\nTw\0o\n", [], "prompts.txt, line 2: a NUL character"),
+        (b"One\ncaf\xe9\n", [], "line 2: not UTF-8 at byte 7 (0xe9); data.encoding=windows-1252 would read it"),
+        ("我們".encode("gbk"), ["data.encoding=big5"], "line 1: not BIG5 at byte "),
+        (b"One\n", ["data.encoding=base64"], "data.encoding=base64: no encoding of text"),
+        (b"\xef\xbb\xbf\r\n \r\n", [], "no prompt in it"),
+    ],
+)
+def test_prompts_that_cannot_be_read_are_told(command, finished, tmp_path, content, setting, words):
+    (tmp_path / "prompts.txt").write_bytes(content)
+    done = command("scripts/generate.py", "run=finished", f"prompts={tmp_path / 'prompts.txt'}", *setting)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_export_works_as_a_checkpoint_and_greedy_text_is_that_of_transformers(command, finished):

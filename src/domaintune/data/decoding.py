@@ -159,8 +159,7 @@ def _binary(source: "Source") -> Any:
 
 def _codec(source: "Source", raw: Any) -> str:
     """The codec of what stands in a file behind its byte order mark, which is skipped."""
-    head = raw.peek(4)
-    mark = next((mark for mark in MARKS if head.startswith(mark)), b"")
+    head, mark = raw.peek(4), _mark(raw)
     given = OTHERWISE.get(source.encoding or "utf-8", source.encoding or "utf-8")
     if not mark:
         if source.encoding is not None and given != "utf-8" and _begins_as_utf8(head):
@@ -173,12 +172,18 @@ def _codec(source: "Source", raw: Any) -> str:
     return codec
 
 
+def _mark(raw: Any) -> bytes:
+    """The byte order mark that a file begins with; empty where there is none."""
+    head = raw.peek(4)
+    return next((mark for mark in MARKS if head.startswith(mark)), b"")
+
+
 def is_utf8(source: "Source") -> bool:
     """Whether the whole of a file is UTF-8, or has a byte order mark."""
-    if _length_of_mark(source):
-        return True
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
+        if _length_of_mark(source):
+            return True
         return all("\0" not in decoder.decode(chunk, final=not chunk) for chunk in _chunks(source))
     except UnicodeDecodeError:
         return False
@@ -197,8 +202,7 @@ def _begins_as_utf8(head: bytes) -> bool:
 def _chunks(source: "Source") -> Iterator[bytes]:
     """The bytes behind a byte order mark; an empty chunk is the last."""
     with _binary(source) as raw:
-        head = raw.peek(4)
-        raw.read(next((len(mark) for mark in MARKS if head.startswith(mark)), 0))
+        raw.read(len(_mark(raw)))
         yield from chain(iter(lambda: raw.read(CHUNK), b""), [b""])
 
 
@@ -230,8 +234,7 @@ def _undecodable(source: "Source", codec: str) -> str:
 
 def _length_of_mark(source: "Source") -> int:
     with _binary(source) as raw:
-        head = raw.peek(4)
-    return next((len(mark) for mark in MARKS if head.startswith(mark)), 0)
+        return len(_mark(raw))
 
 
 def _line_ends(text: str) -> int:

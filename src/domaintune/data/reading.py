@@ -23,6 +23,7 @@ TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a
 BATCH = 100  # rows of a table with columns that are in memory at once
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}  # separators of tables elsewhere, in words
+DOUBLED = re.compile(r'(^|\t)"[^\t]*""[^\t]*"(\t|$)')  # a field in quotes that holds a quote
 METADATA = re.compile(r"#\s*[\w:.]+ = |#\s*new(par|doc)\b")  # what begins a line about a sentence in a CoNLL-U file
 
 
@@ -158,7 +159,7 @@ def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
         lines = _Lines(_without_nul(source, stream), separator)
         # Without a quote character QUOTE_NONE follows.
         reader = csv.reader(lines, delimiter=separator, strict=True, quotechar='"' if quoted else None)
-        line, swallowed = 0, []
+        line, first, alike = 0, (0, 0), 0
         try:
             header = _header(source, fields, reader, separator)
             line = reader.line_num
@@ -171,12 +172,12 @@ def _csv(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
                         + _ragged(quoted)
                     )
                 if line > begins and len(header) > 1 and lines.all_have(len(header) - 1):
-                    swallowed.append((begins, line))
+                    first, alike = (begins, line) if alike == 0 else first, alike + 1
                 lines.next_row()
                 if row:
                     yield begins, dict(zip(header, row, strict=True))
-            if swallowed and source.quoting is None:
-                source.note(_looks_like_rows(*swallowed[0], len(swallowed) - 1, len(header)))
+            if alike and source.quoting is None:
+                source.note(_looks_like_rows(*first, alike - 1, len(header)))
         except csv.Error as error:
             raise UsageError(
                 f"{source.name}, line {line + 1}: broken quotes ({error}); a field that begins with a quote "
@@ -264,10 +265,9 @@ def _line_of_a_letter(source: Source) -> int | None:
             columns = columns or row.count("\t") + 1
             if columns == 1 or row.count("\t") + 1 != columns:
                 return None
-            if '"' in row and _is_row(row, columns):
-                if '""' in row:
-                    return None
-            elif '"' in row:
+            if DOUBLED.search(row) and _is_row(row, columns):
+                return None
+            if '"' in row and not _is_row(row, columns):
                 first = first or number
     return first
 
@@ -301,6 +301,8 @@ def _sentences(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
                         f"{source.name}, line {number}: one column; a word and its tag are two, parted by a tab or "
                         f"spaces"
                     )
+            if len(words) > 2 and [row[0] for _, row in words] == [str(1 + each) for each in range(len(words))]:
+                source.note(f"line {words[0][0]}: the first column counts the words, and words are read from it")
             if words:
                 sentence = {tokens: [row[0] for _, row in words], tags: [row[-1] for _, row in words]}
                 yield next((number for number, row in words if not _is_sound(row, fields)), words[0][0]), sentence
