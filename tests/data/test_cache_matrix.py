@@ -14,8 +14,8 @@ import tiny
 from tokenizers import Tokenizer
 
 from domaintune.data import deduplicating, documents, tokenizing
-from domaintune.data.splitting import read_splits
 from domaintune.data.chatting import PLAIN_TEMPLATE
+from domaintune.data.splitting import read_splits
 from domaintune.data.tokenizing import tokenize
 from domaintune.settings import DataConfig
 
