@@ -1,17 +1,26 @@
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2LMHeadModel, pipeline
 
-from domaintune.exporting import export
+from domaintune.config import UsageError
+from domaintune.data.tokenizing import tokenizer_sha256
+from domaintune.exporting import check_export, export
 from domaintune.models import adapters
 from domaintune.models.adapters import add_adapters, merge_adapters
 from domaintune.settings import PeftConfig
 
 PROBE = torch.arange(2, 42)[None]
+
+
+@pytest.fixture
+def tokenizer(tokenizer: Any) -> Any:
+    """Its own copy: an export gives it a padding token."""
+    return copy.deepcopy(tokenizer)
 
 
 def made(tokenizer: Any, seed: int = 0) -> GPT2LMHeadModel:
@@ -111,3 +120,90 @@ def test_an_export_that_merging_has_changed_is_told(
     monkeypatch.setattr(adapters, "merge_adapters", too_much)
     with pytest.raises(RuntimeError, match="opens to another model: its answers"):
         export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+
+
+# What its users need.
+
+
+def chatting(tokenizer: Any) -> Any:
+    made = copy.deepcopy(tokenizer)
+    made.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    made.chat_template = "{% for message in messages %}{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    return made
+
+
+def exported(folder: Path, model: Any, tokenizer: Any, task_name: str = "causal_lm") -> Path:
+    check_export(model, tokenizer, "some/model", task_name)
+    export(model, tokenizer, folder / "export", "card", {"input_ids": PROBE}, task_name)
+    return folder / "export"
+
+
+def test_sampling_settings_are_saved_as_what_they_mean(tmp_path: Path, tokenizer: Any) -> None:
+    """As many checkpoints are published, and transformers refuses to save again once anything else has changed."""
+    model = made(tokenizer)
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=0, temperature=0.9, top_p=0.6)
+    saved = GenerationConfig.from_pretrained(exported(tmp_path, model, copy.deepcopy(tokenizer)))
+    assert (saved.do_sample, saved.temperature, saved.top_p) == (True, 0.9, 0.6)
+
+
+def test_settings_that_need_no_sampling_stay_without(tmp_path: Path, tokenizer: Any) -> None:
+    model = made(tokenizer)
+    model.generation_config = GenerationConfig(eos_token_id=0, max_new_tokens=9)
+    saved = GenerationConfig.from_pretrained(exported(tmp_path, model, copy.deepcopy(tokenizer)))
+    assert (saved.do_sample, saved.max_new_tokens) == (GenerationConfig().do_sample, 9)
+
+
+def test_what_can_not_be_saved_is_told_before_the_training(tokenizer: Any) -> None:
+    model = made(tokenizer)
+    model.generation_config.num_return_sequences = 3  # of one beam
+    own = model.generation_config
+    with pytest.raises(UsageError, match=r"model\.checkpoint=some/model: transformers would not save.*"):
+        check_export(model, tokenizer, "some/model", "causal_lm")
+    assert model.generation_config is own
+
+
+def test_trying_changes_neither_model_nor_tokenizer(tokenizer: Any) -> None:
+    model, own = made(tokenizer), copy.deepcopy(tokenizer)
+    before = model.generation_config.to_dict()
+    check_export(model, own, "some/model", "causal_lm")
+    assert (own.pad_token, own.padding_side) == (None, tokenizer.padding_side)
+    assert model.generation_config.to_dict() == before
+
+
+def test_the_ends_of_a_turn_and_of_the_checkpoint_are_in_it(tmp_path: Path, tokenizer: Any) -> None:
+    chats = chatting(tokenizer)
+    model = made(chats)
+    model.generation_config.eos_token_id = [5, 0]
+    saved = GenerationConfig.from_pretrained(exported(tmp_path, model, chats))
+    assert saved.eos_token_id == [0, 5, chats.convert_tokens_to_ids("<|im_end|>")]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_pipeline_writes_in_batches_what_it_writes_alone(tmp_path: Path, tokenizer: Any, lora: bool) -> None:
+    model = made(tokenizer)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    if lora:
+        add_adapters(model, PeftConfig(name="lora", rank=4, alpha=8.0, dropout=0.0), seed=0, train_head=False)
+    folder = str(exported(tmp_path, model, copy.deepcopy(tokenizer)))
+    prompts = ["The quick brown fox jumps", "One", "Two of them"]
+    write = pipeline("text-generation", folder, max_new_tokens=6, do_sample=False, return_full_text=False)
+    alone = [write(prompt)[0]["generated_text"] for prompt in prompts]
+    assert [row[0]["generated_text"] for row in write(prompts, batch_size=2)] == alone
+    opened = AutoTokenizer.from_pretrained(folder)
+    batch = opened(prompts, padding=True, return_tensors="pt")
+    assert batch["attention_mask"][1, 0] == 0, "padding stands before a prompt"
+
+
+def test_a_padding_token_of_its_own_stays(tmp_path: Path, tokenizer: Any) -> None:
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"pad_token": "<pad>"})
+    folder = exported(tmp_path, made(own), own)
+    assert AutoTokenizer.from_pretrained(folder).pad_token == "<pad>"
+    assert GenerationConfig.from_pretrained(folder).pad_token_id == own.pad_token_id
+
+
+def test_an_exports_tokenizer_counts_as_that_of_its_base(tmp_path: Path, tokenizer: Any) -> None:
+    """Else what both encode would be kept twice, and their losses would not be compared."""
+    opened = AutoTokenizer.from_pretrained(exported(tmp_path, made(tokenizer), copy.deepcopy(tokenizer)))
+    assert tokenizer_sha256(opened) == tokenizer_sha256(tokenizer)

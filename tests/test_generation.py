@@ -1,14 +1,25 @@
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from tokenizers import processors
 from transformers import GenerationConfig, GPT2LMHeadModel
 from transformers.generation import BaseStreamer
 
 from domaintune.config import UsageError
-from domaintune.generation import Sampling, answers, continue_text
+from domaintune.data.chatting import stop_ids
+from domaintune.data.encoder import Encoder
+from domaintune.generation import (
+    Sampling,
+    answers,
+    continue_text,
+    encode_prompt,
+    encode_question,
+    generation_config,
+)
 
 PROMPT = "The quick brown fox"
 
@@ -140,3 +151,67 @@ def test_a_continuation_that_fills_the_models_positions_is_told(
 
 def test_one_position_is_enough_for_a_prompt(model: GPT2LMHeadModel, tokenizer: Any) -> None:
     assert continue_text(model, tokenizer, PROMPT, Sampling(23))
+
+
+def test_the_name_of_a_special_token_in_a_prompt_is_text(model: GPT2LMHeadModel, tokenizer: Any) -> None:
+    """As it is in training."""
+    prompt = f"a{tokenizer.eos_token}b"
+    given = encode_prompt(tokenizer, Encoder(tokenizer), prompt, model)
+    assert tokenizer.decode(given) == prompt
+    assert tokenizer.eos_token_id not in given
+
+
+def test_a_source_has_around_it_what_training_puts_there(tokenizer: Any) -> None:
+    around = copy.deepcopy(tokenizer)
+    around.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+    )
+    text = ids(tokenizer, "a text")
+    assert encode_prompt(around, Encoder(around), "a text", tiny.t5()) == [*text, 0]
+    assert encode_prompt(around, Encoder(around), "a<|endoftext|>", tiny.t5()).count(0) == 1
+    assert encode_prompt(around, Encoder(around), "a text", tiny.gpt2()) == text
+
+
+def chatting(tokenizer: Any) -> Any:
+    made = copy.deepcopy(tokenizer)
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    made.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return made
+
+
+def test_writing_stops_at_every_sign_that_ends_a_turn(tokenizer: Any) -> None:
+    chats = chatting(tokenizer)
+    model = tiny.gpt2(vocab_size=len(chats))
+    end = chats.convert_tokens_to_ids("<|im_end|>")
+    assert stop_ids(tokenizer, model) == [0]
+    assert stop_ids(chats, model) == [0, end]
+    model.generation_config.eos_token_id = [7, 0, 50256]  # the last one lies beyond its vocabulary
+    assert stop_ids(chats, model) == [0, 7, end]
+    assert generation_config(chats, Sampling(5), model).eos_token_id == [0, 7, end]
+    chats.chat_template = "{{ raise_exception('no') }}"
+    assert stop_ids(chats, model) == [0, 7]
+
+
+@pytest.mark.parametrize("written", ["<|im_end|>", " the"])
+def test_a_turn_that_ends_ends_the_text(tokenizer: Any, written: str) -> None:
+    chats = chatting(tokenizer)
+    model = tiny.gpt2(vocab_size=len(chats))
+    stop = chats.convert_tokens_to_ids("<|im_end|>") if "|" in written else ids(tokenizer, written)[0]
+    model.generation_config.eos_token_id = [stop]
+    with torch.no_grad():
+        model.transformer.ln_f.bias.copy_(100 * model.lm_head.weight[stop])
+    said = "" if "|" in written else written
+    assert continue_text(model, chats, PROMPT, Sampling(20, temperature=0)) == said
+    assert answers(model, chats, [torch.tensor(ids(chats, PROMPT))], 20, 1) == [said]
+
+
+def test_a_question_that_can_not_be_asked_is_told(tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match="chat=true: the model has no chat template"):
+        encode_question(tokenizer, Encoder(tokenizer), "Hello?")
+    chats = chatting(tokenizer)
+    chats.chat_template = "{{ raise_exception('system first') }}"
+    with pytest.raises(UsageError, match="chat=true: the chat template refuses it: system first"):
+        encode_question(chats, Encoder(chats), "Hello?")

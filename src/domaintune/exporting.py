@@ -19,6 +19,8 @@ from domaintune.writing import PART
 TOLERANCE = 1e-4  # relative: the same weights on the same device differ by rounding at most
 MERGED = 5e-2  # adapters that are added to weights of 8 bits of mantissa round more
 
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+
 
 def export(
     model: PreTrainedModel,
@@ -67,14 +69,16 @@ def make_ready(model: PreTrainedModel, tokenizer: Any, task_name: str) -> None:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if task_name == "causal_lm":
-        tokenizer.padding_side = "left"  # what is written follows the prompt
+        # What is written follows the prompt. transformers saves what a tokenizer was made with.
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     if not model.can_generate():
         return
     config, ends = model.generation_config, stop_ids(tokenizer, model)
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
-    if not config.do_sample and not _can_be_saved(config):
-        config.do_sample = True  # what a temperature or top_p means; without it transformers doesn't save them
+    samples = any(getattr(config, name, None) is not None for name in SAMPLING)
+    if samples and not config.do_sample and not _can_be_saved(config):
+        config.do_sample = True  # which they mean; without it transformers doesn't save them
 
 
 def _can_be_saved(config: GenerationConfig) -> bool:
@@ -91,13 +95,15 @@ def check_export(model: PreTrainedModel, tokenizer: Any, name: str, task_name: s
     Raises:
         UsageError: the checkpoint `name` brings something that transformers doesn't save.
     """
-    own, model.generation_config = model.generation_config, copy.deepcopy(model.generation_config)
+    own = model.generation_config if model.can_generate() else None
     try:
+        if own is not None:
+            model.generation_config = copy.deepcopy(own)
         tokenizer = copy.deepcopy(tokenizer)
         make_ready(model, tokenizer, task_name)
         with tempfile.TemporaryDirectory() as folder:
             model.config.save_pretrained(folder)
-            if model.can_generate():
+            if own is not None:
                 model.generation_config.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -105,7 +111,8 @@ def check_export(model: PreTrainedModel, tokenizer: Any, name: str, task_name: s
             f"model.checkpoint={name}: transformers would not save what was trained from it: {error}"
         ) from error
     finally:
-        model.generation_config = own
+        if own is not None:
+            model.generation_config = own
 
 
 def _check(model: PreTrainedModel, folder: Path, probe: dict[str, torch.Tensor], task_name: str) -> None:

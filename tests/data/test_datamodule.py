@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from tokenizers import normalizers
 
 from domaintune.config import UsageError
 from domaintune.data import datamodule as module
@@ -279,6 +280,118 @@ def test_an_answer_after_a_long_prompt_keeps_as_much_of_it_as_fits(
 def test_a_template_is_given_where_chats_follow_pairs(instructed: Callable[..., TextDataModule]) -> None:
     chat = {"messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]}
     assert instructed(*ROWS, chat).tokenizer.chat_template == PLAIN_TEMPLATE
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<' + message['role'] + '>' + message['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+def talk(number: int, turns: int = 1) -> dict[str, Any]:
+    messages = [[{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": f"{number}!"}]] * turns
+    return {"messages": [message for turn in messages for message in turn]}
+
+
+@pytest.fixture
+def chatting(tokenizer: Any) -> Callable[..., TextDataModule]:
+    def made(folder: Path, template: str, *rows: dict[str, Any], **settings: Any) -> TextDataModule:
+        config = DataConfig(format="instructions", path=tiny.jsonl(folder / "rows.jsonl", *rows), **settings)
+        own = copy.deepcopy(tokenizer)
+        own.chat_template = template
+        return TextDataModule(config, read_splits(config, str(folder / "cache")), own, 0, str(folder / "cache"))
+
+    return made
+
+
+REFUSES = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}" + CHATML
+
+
+def test_chats_that_the_template_refuses_are_left_out_and_counted(
+    tmp_path: Path, chatting: Callable[..., TextDataModule]
+) -> None:
+    data = chatting(tmp_path, REFUSES, *(talk(number, 1 + (number % 10 == 1)) for number in range(80)))
+    file = tmp_path / "rows.jsonl"
+    assert data.account()["left_out"] == {
+        "refused by the chat template": {
+            "rows": 8,
+            "places": [f"{file}:{line}" for line in (2, 12, 22, 32, 42)],
+            "why": "the chat template refuses it: one turn only",
+        }
+    }
+    assert sum(len(data.splits.of(side)) for side in ("train", "val", "test")) == 72
+    assert data.account()["documents_read"] == 80
+
+
+def test_strictly_a_chat_that_the_template_refuses_ends_the_run(
+    tmp_path: Path, chatting: Callable[..., TextDataModule]
+) -> None:
+    rows = [talk(number, 1 + (number == 7)) for number in range(80)]
+    with pytest.raises(UsageError, match=r"rows\.jsonl:8: the chat template refuses it: one turn only"):
+        chatting(tmp_path, REFUSES, *rows, strict=True)
+
+
+def test_a_set_that_the_template_refuses_as_a_whole_is_refused_with_the_account(
+    tmp_path: Path, chatting: Callable[..., TextDataModule]
+) -> None:
+    match = r"nothing is left of the train side; left out are refused by the chat template 30 \(.*one turn only"
+    with pytest.raises(UsageError, match=match):
+        chatting(tmp_path, REFUSES, *(talk(number, 2) for number in range(30)))
+
+
+def test_the_answers_of_a_chat_that_its_template_rewrites_do_not_see_each_other(
+    tmp_path: Path, chatting: Callable[..., TextDataModule]
+) -> None:
+    data = chatting(tmp_path, "{{ messages | length }}" + CHATML, *(talk(number, 3) for number in range(40)))
+    train, account = data.datasets["train"], data.accounts()["train"]
+    assert account.documents == len(data.splits.of("train"))
+    assert len(train) == account.windows == 3 * account.documents
+    shown = [data.tokenizer.decode(train.window(index)["input_ids"]) for index in range(3)]
+    number = json.loads(data.splits.documents[train.documents_of(0)[0]])["messages"][0]["content"][:-1]
+    turn = f"<user>{number}?\n<assistant>{number}!\n"
+    end = data.tokenizer.eos_token
+    assert shown == [f"{1 + 2 * at}{turn * (at + 1)}{end}" for at in range(3)]
+    measured = np.ones((len(train), 2))
+    by_document = data.by_document("train", measured)
+    assert by_document["tokens"].tolist() == [3] * account.documents
+    assert by_document["hash"].tolist() == data.splits.documents.hashes[data.splits.of("train")].tolist()
+
+
+@pytest.mark.parametrize(("every", "noted"), [(1, True), (20, True), (30, False)])
+def test_texts_that_hold_the_end_of_text_token_are_noted(
+    tmp_path: Path, tokenizer: Any, every: int, noted: bool
+) -> None:
+    end = tokenizer.eos_token
+    texts = [f"text {number}{end * (number % every == 0)}" for number in range(60)]
+    for marks, way_out in ((None, "; data.marks=end ends a document there"), ("end", "")):
+        config = DataConfig(path=tiny.jsonl(tmp_path / "a.jsonl", *texts), marks=marks)
+        data = TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path))
+        number = len([text for text in texts if end in text])
+        note = f"{number} of 60 texts hold {end}, which stays plain text{way_out}"
+        assert data.notes() == [note] * noted
+
+
+def test_one_text_about_the_end_of_text_token_is_no_note(tmp_path: Path, tokenizer: Any) -> None:
+    texts = [f"text {number}" + tokenizer.eos_token * (number == 0) for number in range(12)]
+    config = DataConfig(path=tiny.jsonl(tmp_path / "a.jsonl", *texts), val_fraction=0.5)
+    assert TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path)).notes() == []
+
+
+def test_texts_of_no_token_are_left_out_and_counted(tmp_path: Path, tokenizer: Any) -> None:
+    dropping = copy.deepcopy(tokenizer)
+    dropping.backend_tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    path = tiny.jsonl(tmp_path / "a.jsonl", *(f"text {number}" for number in range(40)), "\u200b", "\u200b\u200b")
+    config = DataConfig(path=path)
+    cache = str(tmp_path / "cache")
+    data = TextDataModule(config, read_splits(config, cache), dropping, 0, cache)
+    assert data.account()["left_out"]["no tokens"] == {
+        "rows": 2,
+        "places": [f"{path}:41", f"{path}:42"],
+        "why": "the tokenizer makes no token of it",
+    }
+    config.strict = True
+    with pytest.raises(UsageError, match=r"a\.jsonl:41: the tokenizer makes no token of it"):
+        TextDataModule(config, read_splits(config, cache), dropping, 0, cache)
 
 
 def test_workers_leave_signals_to_the_process_that_needs_them(datamodule: Made) -> None:

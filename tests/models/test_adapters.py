@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from peft import PeftModel
+from peft import (
+    AutoPeftModelForCausalLM,
+    AutoPeftModelForSeq2SeqLM,
+    AutoPeftModelForSequenceClassification,
+    PeftModel,
+)
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -16,6 +21,7 @@ from transformers import (
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
+    GPT2Config,
     GPT2ForSequenceClassification,
     RobertaConfig,
     RobertaForMaskedLM,
@@ -177,3 +183,30 @@ def test_what_is_looked_for_in_a_model_is_still_found(make: Make) -> None:
     check_isolation(
         model, {"input_ids": IDS[:1], "position_ids": places, "cu_seqlens": torch.tensor([0, 5, 12], dtype=torch.int32)}
     )
+
+
+AUTO = {"causal_lm": AutoPeftModelForCausalLM, "seq2seq": AutoPeftModelForSeq2SeqLM}
+
+
+@pytest.mark.parametrize(("make", "task"), [(tiny.gpt2, "causal_lm"), (tiny.t5, "seq2seq")])
+def test_an_adapter_alone_opens_by_its_config(tmp_path: Path, make: Make, task: str) -> None:
+    make().save_pretrained(tmp_path / "base")
+    model = make()
+    add_adapters(model, lora(), 0, train_head=False, base=str(tmp_path / "base"), task_name=task)
+    save_adapter(moved(model), tmp_path / "adapter")
+    assert torch.allclose(
+        logits(AUTO[task].from_pretrained(tmp_path / "adapter").eval()), logits(model.eval()), atol=1e-5
+    )
+
+
+def test_an_adapter_of_labels_opens_with_their_number(tmp_path: Path) -> None:
+    shape = {**tiny.OPENAI, "vocab_size": 96, "n_positions": 64, "num_labels": 3, "pad_token_id": 0}
+    model = GPT2ForSequenceClassification(GPT2Config(**shape))
+    tiny.gpt2().save_pretrained(tmp_path / "base")
+    model.transformer.load_state_dict(tiny.gpt2().transformer.state_dict(), strict=False)
+    name = "sequence_classification"
+    add_adapters(model, lora(), 0, train_head=True, base=str(tmp_path / "base"), task_name=name)
+    save_adapter(moved(model), tmp_path / "adapter")
+    opened = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", num_labels=3)
+    opened.config.pad_token_id = 0
+    assert torch.allclose(logits(opened.eval()), logits(model.eval()), atol=1e-5)

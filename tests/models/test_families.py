@@ -6,7 +6,18 @@ from transformers.models.auto import modeling_auto
 
 from domaintune.config import UsageError
 from domaintune.formats import FORMATS
-from domaintune.models.families import KINDS, TASKS, TRANSLATORS, check_family, fitting, labels_of
+from domaintune.models.families import (
+    KINDS,
+    LEARNT,
+    TASKS,
+    TRANSLATORS,
+    check_family,
+    check_vocabulary,
+    check_writes,
+    fitting,
+    labels_of,
+    learnt_otherwise,
+)
 from domaintune.models.locating import Checkpoint
 
 FITS = {
@@ -70,3 +81,26 @@ def test_the_labels_of_a_head_come_in_their_order(tmp_path: Path) -> None:
     assert labels_of(given, "sequence_classification") == ([f"label {number}" for number in range(12)], True)
     assert labels_of(given, "token_classification") is None
     assert labels_of(checkpoint(tmp_path, architectures=["BertModel"], id2label=names), "token_classification") is None
+
+
+@pytest.mark.parametrize("head", LEARNT)
+def test_a_checkpoint_that_did_not_learn_to_write_is_not_asked_to(tmp_path: Path, head: str) -> None:
+    given = checkpoint(tmp_path, model_type="gpt2", architectures=[f"GPT2{head}"])
+    with pytest.raises(UsageError, match=rf"it was trained {LEARNT[head]} \(GPT2{head}\), not to write.*predict\.py"):
+        check_writes(given, "causal_lm")
+    assert learnt_otherwise(given, "sequence_classification") is None
+
+
+@pytest.mark.parametrize("made_for", [["GPT2LMHeadModel"], ["GPT2Model"], ["LlamaForCausalLM"], [], None])
+def test_a_language_model_or_a_body_writes(tmp_path: Path, made_for: list[str] | None) -> None:
+    check_writes(checkpoint(tmp_path, model_type="gpt2", architectures=made_for), "causal_lm")
+
+
+def test_more_tokens_than_embeddings_are_told_with_both_numbers(tmp_path: Path) -> None:
+    given = checkpoint(tmp_path, vocab_size=8192)
+    with pytest.raises(UsageError, match=r"8,194 tokens and its model 8,192 embeddings.*model\.resize_embeddings=true"):
+        check_vocabulary(given, 8194)
+    check_vocabulary(given, 8194, resizes=True)
+    check_vocabulary(given, 8192)
+    check_vocabulary(given, None)
+    check_vocabulary(checkpoint(tmp_path), 8194)

@@ -279,3 +279,37 @@ def test_a_model_that_cannot_checkpoint_gradients_is_told(tmp_path: Path, monkey
     monkeypatch.setattr(GPT2LMHeadModel, "supports_gradient_checkpointing", False)
     with pytest.raises(UsageError, match="gradient_checkpointing=true: gpt2"):
         load(tmp_path, gradient_checkpointing=True)
+
+
+@pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama, tiny.t5], ids=["gpt2", "llama", "t5"])
+def test_embeddings_are_added_from_the_seed_and_a_tied_head_stays_tied(
+    tmp_path: Path, make: Callable[..., Any]
+) -> None:
+    stored = make()
+    folder = saved(tmp_path, stored)
+    task = "seq2seq" if stored.config.is_encoder_decoder else "causal_lm"
+    config = ModelConfig(resize_embeddings=True)
+    one, same, other = (load_model(checkpoint(folder), config, task, FP32, seed, 99) for seed in (1, 1, 2))
+    embeddings = one.get_input_embeddings().weight
+    assert embeddings.shape[0] == one.get_output_embeddings().out_features == one.config.vocab_size == 99
+    assert torch.equal(embeddings[:96], stored.get_input_embeddings().weight)
+    assert equal(one, same)
+    assert not torch.equal(embeddings[96:], other.get_input_embeddings().weight[96:])
+    tied = [model.get_output_embeddings().weight is model.get_input_embeddings().weight for model in (stored, one)]
+    assert tied[0] == tied[1]
+
+
+def test_more_tokens_than_embeddings_are_refused_unless_they_are_to_be_added(tmp_path: Path) -> None:
+    folder = saved(tmp_path, tiny.gpt2())
+    with pytest.raises(UsageError, match=r"its tokenizer has 99 tokens and its model 96 embeddings; train\.py with"):
+        load_model(checkpoint(folder), ModelConfig(), "causal_lm", FP32, 0, 99)
+    assert load_model(checkpoint(folder), ModelConfig(), "causal_lm", FP32, 0, 90).config.vocab_size == 96
+
+
+def test_random_weights_have_as_many_embeddings_as_there_are_tokens(tmp_path: Path) -> None:
+    folder = saved(tmp_path, tiny.gpt2())
+    sizes = [
+        load_model(checkpoint(folder), ModelConfig(init="random"), "causal_lm", FP32, 0, tokens).config.vocab_size
+        for tokens in (90, 99)
+    ]
+    assert sizes == [96, 99]

@@ -14,7 +14,8 @@ import tiny
 from huggingface_hub import constants
 
 from domaintune.config import UsageError
-from domaintune.models.locating import ASSETS, Checkpoint, locate
+from domaintune.models.locating import ASSETS, Checkpoint, locate, marks_of
+from domaintune.settings import Config
 
 NAME = "someone/some-model"
 SHAPE = {"config.json": b"{}", "tokenizer.json": b"{}"}
@@ -276,3 +277,69 @@ def test_a_hub_that_does_not_answer_is_told(tmp_path: Path) -> None:
     run = locate_online(NAME, "http://127.0.0.1:1", tmp_path)
     assert run.returncode == 2
     assert "no answer from the Hub" in run.stdout
+
+
+def with_files(folder: Path, **files: Any) -> Checkpoint:
+    content = {"config": {}, **files}
+    return Checkpoint(
+        "name",
+        folder_with(folder / "model", {f"{name}.json": json.dumps(each).encode() for name, each in content.items()}),
+        "local folder",
+    )
+
+
+ADDED = [{"id": 9, "content": "<end>"}]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config": {"eos_token": "<end>"}, "config": {"eos_token_id": 4}},
+        {"tokenizer_config": {"eos_token": {"content": "<end>", "lstrip": False}}},
+        {"special_tokens_map": {"eos_token": "<end>"}, "tokenizer_config": {"eos_token": None}},
+        {"config": {"eos_token_id": 9}, "tokenizer": {"model": {"vocab": {"a": 1}}, "added_tokens": ADDED}},
+        {"config": {"eos_token_id": 2}, "tokenizer": {"model": {"vocab": {"a": 1, "<end>": 2}}}},
+        {"config": {"eos_token_id": 2}, "vocab": {"a": 1, "<end>": 2}},
+    ],
+)
+def test_the_end_of_text_token_is_known_without_opening_the_tokenizer(tmp_path: Path, files: dict[str, Any]) -> None:
+    assert with_files(tmp_path, **files).special_token("eos_token") == "<end>"
+
+
+def test_a_special_token_that_nobody_names_is_none(tmp_path: Path) -> None:
+    assert with_files(tmp_path, tokenizer={}).special_token("eos_token") is None
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "tokens"),
+    [
+        ({"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": ADDED}, 10),
+        ({"model": {"vocab": [["a", 0.0], ["b", -1.0]]}}, 2),
+        ({}, None),
+    ],
+)
+def test_tokens_are_counted_without_opening_the_tokenizer(tmp_path: Path, tokenizer: Any, tokens: int | None) -> None:
+    assert with_files(tmp_path, tokenizer=tokenizer).tokens == tokens
+
+
+def test_the_embedded_checkpoint_has_an_embedding_for_each_token() -> None:
+    given = locate("embedded:gpt2_tiny")
+    assert given.tokens == given.embeddings == 8192
+    assert given.special_token("eos_token") == "<|endoftext|>"
+    assert given.place() == str(ASSETS / "gpt2_tiny")
+    assert Checkpoint("some/name", Path("x"), "the Hub's cache").place() == "some/name"
+
+
+def test_marks_are_those_of_the_checkpoints_tokenizer(tmp_path: Path) -> None:
+    shape = {"config": b"{}", "tokenizer": b"{}"}
+    config = Config()
+    config.model.checkpoint, config.paths.cache = "embedded:gpt2_tiny", "cache"
+    assert marks_of(config) == ()
+    config.data.marks = "end"
+    assert marks_of(config) == ("<|endoftext|>", "<|startoftext|>")
+    folder = folder_with(tmp_path / "model", {f"{name}.json": content for name, content in shape.items()})
+    config.model.checkpoint = str(folder)
+    with pytest.raises(UsageError, match=r"data\.marks=end: the tokenizer of .* has no end-of-text token"):
+        marks_of(config)
+    (folder / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "</s>"}')
+    assert marks_of(config) == ("</s>", "<s>", "<|startoftext|>")

@@ -154,7 +154,8 @@ class TextDataModule(L.LightningDataModule):
         marked, texts = self.tokens.marked, len(self.splits.documents)
         if self.config.format not in ("text", "instructions") or marked < max(2, texts / MANY_MARKED):
             return []
-        way_out = "" if self.config.marks else "; data.marks=end takes it for the end of a document"
+        does = "ends a document there" if self.config.format == "text" else "leaves it out where a text ends in it"
+        way_out = "" if self.config.marks else f"; data.marks=end {does}"
         return [f"{marked:,} of {texts:,} texts hold {self.tokenizer.eos_token}, which stays plain text{way_out}"]
 
     def _width(self, side: str) -> int | None:

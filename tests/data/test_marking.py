@@ -1,0 +1,74 @@
+"""data.marks=end: what other programs put between documents ends them, and is no text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from domaintune.data.finding import Source
+from domaintune.data.left_out import NO_ANSWER
+from domaintune.data.reading import read
+from domaintune.data.rows import Fields, Row
+from domaintune.data.splitting import read_splits
+from domaintune.settings import DataConfig
+
+MARKS = ("<|end|>", "<s>", "<|startoftext|>")
+
+
+def rows(file: Path, **settings: Any) -> list[Row]:
+    return list(read(Source(str(file), file.suffix), Fields.of(DataConfig(path=str(file), **settings), MARKS)))
+
+
+def placed(found: list[Row]) -> list[tuple[int, str | None]]:
+    return [(row.place, row.text) for row in found]
+
+
+def test_a_text_file_is_cut_at_its_marks_alone(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(
+        "<|startoftext|>One,\n\nof two paragraphs.<|end|>\n<|end|>\n<s>Two<|end|>Three\n\n", encoding="utf-8"
+    )
+    assert placed(rows(file)) == [(1, "One,\n\nof two paragraphs."), (5, "Two"), (5, "Three")]
+
+
+@pytest.mark.parametrize("unit", ["line", "paragraph"])
+def test_each_line_or_paragraph_is_cut_too(tmp_path: Path, unit: str) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("<|startoftext|>One<|end|>\n\nTwo<|end|>Three<|end|>\n\n<|end|>\n", encoding="utf-8")
+    assert placed(rows(file, unit=unit)) == [(1, "One"), (3, "Two"), (3, "Three"), (5, None)]
+
+
+def test_a_row_of_a_table_gives_several_documents_of_its_group(tmp_path: Path) -> None:
+    file = Path(
+        tiny.jsonl(tmp_path / "a.jsonl", {"text": "One\n<|end|>Two<|end|>", "by": "me"}, {"text": "<|end|>", "by": "x"})
+    )
+    assert [(row.place, row.text, row.group) for row in rows(file, group_column="by")] == [
+        (1, "One", "me"),
+        (1, "Two", "me"),
+        (2, None, "x"),
+    ]
+
+
+def test_a_completion_loses_the_mark_that_ends_it(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "<s>Hi"}, {"role": "assistant", "content": "Say <|end|> now.<|end|> \n"}]
+    lines = [
+        {"prompt": "<|startoftext|>Q<|end|>", "completion": "A <|end|> B<|end|>\n"},
+        {"prompt": "", "completion": "<|end|>"},
+        {"messages": chat},
+    ]
+    found = rows(Path(tiny.jsonl(tmp_path / "a.jsonl", *lines)), format="instructions")
+    assert [None if row.text is None else json.loads(row.text) for row in found] == [
+        {"prompt": "Q", "completion": "A <|end|> B"},
+        None,
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Say <|end|> now."}]},
+    ]
+    assert found[1].reason == NO_ANSWER
+
+
+def test_without_the_setting_nothing_is_cut_and_the_cache_tells_the_two_apart(tmp_path: Path) -> None:
+    path, cache = tiny.jsonl(tmp_path / "a.jsonl", "One<|end|>Two"), str(tmp_path / "cache")
+    config = DataConfig(path=path)
+    assert [len(read_splits(config, cache, marks).documents) for marks in ((), MARKS, MARKS[:1], ())] == [1, 2, 2, 1]
+    assert read_splits(config, cache).documents[0] == "One<|end|>Two"
