@@ -22,7 +22,7 @@ class Writer(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        return SimpleNamespace(add_figure=self._draw, add_text=lambda tag, text, step: self.texts.append(text))
+        return SimpleNamespace(add_figure=self._draw, add_text=lambda _, text, __: self.texts.append(text))
 
     def _draw(self, tag: str, figure: Any, step: int) -> None:
         from torch.utils.tensorboard._utils import figure_to_image

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ PIPELINES = {
     "token_classification": "token-classification",
     "seq2seq": "text2text-generation",
     "masked_lm": "fill-mask",
+}
+# The choice of `data` for each format.
+DATA_OF = {
+    "text": "domain",
+    "instructions": "instructions",
+    "labels": "sentiment",
+    "entities": "entities",
+    "pairs": "summaries",
 }
 CLASSES = 12  # that a line names
 
@@ -206,19 +215,25 @@ def _print_result(run: RunFolder) -> None:
     folder = _shown(run)
     _say(f"saved in {folder}: best.ckpt and last.ckpt in checkpoints/, a model for transformers in export/")
     _say("try next", style="bold")
-    opening = next(iter(after), "The ").split("\n")[0]
-    prompt = [f"prompt={opening}"]
-    config = read_config(run.path)
-    if config["data"]["format"] == "instructions" and (run.export / "chat_template.jinja").exists():
-        prompt = ["chat=true", "prompt=YOUR_QUESTION"]
-    writes = config["task"]["name"] in ("causal_lm", "seq2seq")
-    predict = ["scripts/predict.py", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
-    for arguments in (
-        ["scripts/generate.py", f"run={folder}", *prompt] if writes else predict,
-        ["scripts/evaluate.py", f"run={folder}"],
-        ["train.py", *([] if config["task"]["name"] == "causal_lm" else ["data=..."]), "data.path=YOUR_TEXT"],
-    ):
+    for arguments in _next_commands(run, folder, next(iter(after), "The ").split("\n")[0]):
         _say("  " + shlex.join([_from_here(sys.executable), *arguments]))
+
+
+def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[str]]:
+    """What one can do with a finished run: ask its model, measure it, train another."""
+    config = read_config(run.path)
+    task, format = config["task"]["name"], config["data"]["format"]
+    if format == "instructions" and (run.export / "chat_template.jinja").exists():
+        yield ["scripts/generate.py", f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
+    elif task in ("causal_lm", "seq2seq"):
+        yield ["scripts/generate.py", f"run={folder}", f"prompt={opening}"]
+    elif task == "masked_lm":  # it predicts nothing of a whole text, and is there to learn labels next
+        yield ["train.py", "data=sentiment", f"model.checkpoint={folder}/export", "data.path=YOUR_LABELLED_TEXTS.csv"]
+    else:
+        yield ["scripts/predict.py", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
+    yield ["scripts/evaluate.py", f"run={folder}"]
+    data = "masked" if task == "masked_lm" else DATA_OF[format]
+    yield ["train.py", *[f"data={data}"] * (data != "domain"), "data.path=YOUR_TEXT"]
 
 
 def _say(text: str, style: str = "") -> None:
