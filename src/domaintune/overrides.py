@@ -31,6 +31,7 @@ KINDS: dict[Any, str] = {
     list[str]: "texts",
     list[str] | None: "texts",
     dict[str, str]: "dict",
+    dict[str, str] | None: "dict",
 }
 Value = str | list[str] | dict[str, str] | None
 
@@ -55,7 +56,21 @@ def to_hydra(arguments: list[str]) -> list[str]:
     overrides, options = list(known.overrides), list(arguments)
     for override in overrides:
         options.remove(override)
-    return [*(_rewrite(override, sweeps=known.multirun) for override in overrides), *options]
+    return [*(_rewrite(override, sweeps=known.multirun) for override in _gather_dicts(overrides)), *options]
+
+
+def _gather_dicts(overrides: list[str]) -> list[str]:
+    """Members of a dict that is null unless it is set, as one override: Hydra has no keys there to override."""
+    gathered: dict[str, dict[str, str]] = {}
+    kept = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        parent, _, name = key.rpartition(".")
+        if kind_of(parent) == "dict" and _default_of(parent) is None:
+            gathered.setdefault(parent, {})[name] = _read_element(value)
+        else:
+            kept.append(override)
+    return [*kept, *(f"{parent}={_write_dict(members)}" for parent, members in gathered.items())]
 
 
 def _rewrite(override: str, sweeps: bool) -> str:
@@ -85,7 +100,7 @@ def kind_of(key: str, settings: Any = Config) -> str | None:
     *groups, name = key.split(".")
     for place, group in enumerate(groups):
         found = typing.get_type_hints(settings).get(group)
-        if found == dict[str, str]:
+        if KINDS.get(found) == "dict":
             return "text" if place == len(groups) - 1 else None
         if not is_dataclass(found):
             return None
@@ -299,9 +314,13 @@ def _unreadable(value: str) -> str:
     return f"{value[readable]!r} can't stand there"
 
 
+def _default_of(key: str) -> Any:
+    return OmegaConf.select(OmegaConf.structured(Config), key, throw_on_missing=False)
+
+
 def _example(key: str) -> str:
     """A line that can be typed for a setting of the schema."""
-    default = OmegaConf.select(OmegaConf.structured(Config), key, throw_on_missing=False)
+    default = _default_of(key)
     if default is None:
         return "it takes a number or null"
     shown = f"[{','.join(map(str, default))}]" if OmegaConf.is_list(default) else str(default).lower()
@@ -315,11 +334,6 @@ def explain(override: str) -> str:
         return f"{override}: arguments are KEY=VALUE, as data.path=notes.txt"
     bare = PREFIX.sub("", key, count=1).removeprefix("~")
     odd = next((sign for sign in bare if not (sign.isascii() and (sign.isalnum() or sign in "._-/@$:"))), None)
-    parent, _, name = bare.rpartition(".")
-    if kind_of(parent) == "dict":
-        return (
-            f"{override}: {odd or name!r} can't stand in a key of the command line; type '{parent}={{{name}: {value}}}'"
-        )
     if odd is not None:
         return f"{override}: {odd!r} can't stand in the name of a setting; {no_such_setting(bare)}"
     return f"{override}: {value!r} can't be read; a text with such signs is typed in quotes: '{key}={quote(value)}'"
