@@ -182,6 +182,9 @@ CHAT = r"field 'messages' must be a list of objects with role and content"
 COMPLETION = r"neither 'messages' nor both 'prompt' and 'completion'"
 
 
+NO_LABELS = [None, float("nan"), " ", [None], "None", "NA", []]
+
+
 def latin(line: int, byte: int, sign: str = "e9") -> Refused:
     return at(f"line {line}", rf"not UTF-8 at byte {byte} \(0x{sign}\); data\.encoding=windows-1252 would read it.*")
 
@@ -644,6 +647,102 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
             (1, 3, 4, 5),
         ),
     ),
+    "a role that nobody knows": (
+        instructions({"messages": [{"role": "narrator", "content": "a"}, assistant("b")]}),
+        Odd("unknown role", "line 1", r"the role 'narrator' is none of user, .*; data\.roles .*{{narrator: user}}'"),
+    ),
+    "a part of a message that is a picture": (
+        instructions({"messages": [user([{"type": "image", "url": "x"}]), assistant("b")]}),
+        Odd("wrong type", "line 1", "a message's content has a part of type 'image'; only text is read"),
+    ),
+    "an instruction that is a number": (
+        instructions({"instruction": 5, "output": "a"}),
+        Odd("wrong type", "line 1", "field 'instruction' must be a string, not int"),
+    ),
+    "a history of single texts": (
+        instructions({"instruction": "a", "output": "b", "history": ["c"]}),
+        Odd("wrong type", "line 1", "field 'history' must be a list of pairs of a question and its answer"),
+    ),
+    "calls of tools with half of a surrogate pair": (
+        instructions({"messages": [user("a"), {"role": "assistant", "tool_calls": ["\ud83d"]}]}),
+        Odd("wrong type", "line 1", "a message's 'tool_calls' must be a list that JSON can hold"),
+    ),
+    "rows of several forms, one of them empty": (
+        file(
+            "a.csv",
+            "messages,prompt,completion,instruction,output\n,a,b,,\n,,,c,d\n"
+            '"[{""role"": ""bot"", ""content"": ""e""}]",,,,\n',
+            format="instructions",
+        ),
+        Read(
+            [
+                json.dumps(pair("a", "b")),
+                json.dumps({"messages": [user("c"), assistant("d")]}),
+                json.dumps({"messages": [assistant("e")]}),
+            ]
+        ),
+    ),
+    # Missing values.
+    "NaN for a text": (jsonl({"text": "a"}, {"text": float("nan")}, {"text": "nan"}), Read(["a", "nan"], (2,))),
+    "NaN in parquet": (parquet({"text": pa.array([None, None], pa.float64())}), Refused(NOTHING + "blank 2 .*")),
+    "a NaN for a group": (
+        jsonl({"text": "a", "by": 1.0}, {"text": "b", "by": float("nan")}, group_column="by"),
+        Odd("no group", "line 2", r"nothing in 'by', which data\.group_column names; it has 'text', 'by'"),
+    ),
+    "no label": (
+        jsonl(*[{"text": f"{n}", "label": label} for n, label in enumerate(NO_LABELS)], format="labels"),
+        Read(
+            ['{"text": "4", "label": "None"}', '{"text": "5", "label": "NA"}', '{"text": "6", "labels": []}'],
+            (1, 2, 3, 4),
+        ),
+    ),
+    "words for nothing in a .csv": (
+        file("a.csv", "text,label\na,\nb,NA\nc, \nd,None\n", format="labels"),
+        Read(['{"text": "b", "label": "NA"}', '{"text": "d", "label": "None"}'], (2, 4)),
+    ),
+    "no row with a label": (
+        jsonl({"text": "a", "label": None}, {"text": "b"}, format="labels"),
+        Refused(
+            NOTHING + r"no label 1 \({file}:1\): nothing stands in 'label'; "
+            r"missing field 1 \({file}:2\): no field 'label'; it has 'text'; set data\.columns\.label"
+        ),
+    ),
+    "a label that is an object": (
+        jsonl({"text": "a", "label": {"b": 1}}, format="labels"),
+        Odd("wrong type", "line 1", "a label in 'label' must be a string or a number, not dict"),
+    ),
+    "a label without end": (
+        jsonl({"text": "a", "label": float("inf")}, format="labels"),
+        Odd("wrong type", "line 1", "a label in 'label' must be a string or a number, not float"),
+    ),
+    "a list in a list of labels": (
+        jsonl({"text": "a", "label": [["b"]]}, format="labels"),
+        Odd("wrong type", "line 1", "a label in 'label' must be a string or a number, not list"),
+    ),
+    "tags in brackets": (
+        file("a.csv", "tokens,tags\n\"['a', 'b']\",[open]\n", format="entities"),
+        Odd("wrong type", "line 2", "field 'tags' must be a list of strings, not str"),
+    ),
+    "fewer tags than words": (
+        jsonl({"tokens": ["a", "b"], "tags": ["O"]}, format="entities"),
+        Odd("unequal lengths", "line 1", "2 tokens and 1 tags"),
+    ),
+    "a tag without a kind": (
+        jsonl({"tokens": ["a"], "tags": ["B-"]}, format="entities"),
+        Odd("unreadable tag", "line 1", "the tag 'B-' is neither O nor a kind after B-, I-, E- or S-"),
+    ),
+    "lists of words in a .csv": (
+        file("a.csv", 'tokens,tags\n"[\'a\' \'b\']","[""O"", ""B-X""]"\n', format="entities"),
+        Read([json.dumps({"tokens": ["a", "b"], "tags": ["O", "B-X"]})]),
+    ),
+    "a pair without its target": (
+        file("a.csv", "source,target\na,b\nc,\n,d\n", format="pairs"),
+        Read([json.dumps({"source": "a", "target": "b"})], (3, 4)),
+    ),
+    "a pair without the field": (
+        jsonl({"source": "a", "summary": "b"}, format="pairs"),
+        Odd("missing field", "line 1", r"no field 'target'; it has 'source', 'summary'; set data\.columns\.target"),
+    ),
 }
 
 
@@ -690,8 +789,8 @@ def open_folder(tmp_path: Path) -> Iterator[Path]:
 
 def split_in_two(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Settings with which this little text can be split: a validation set of its own."""
-    row = json.dumps(pair("p", "its own") if config.get("format") == "instructions" else {"text": "its own"})
-    (folder / "validation.jsonl").write_text(row + "\n")
+    row = SOUND[config.get("format", "text")]
+    (folder / "validation.jsonl").write_text(json.dumps(row) + "\n")
     return {**config, "val_path": str(folder / "validation.jsonl")}
 
 

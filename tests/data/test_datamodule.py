@@ -200,6 +200,27 @@ def test_an_epochs_batches_are_made_once(datamodule: Made, monkeypatch: pytest.M
 
 # Instructions.
 
+
+def test_the_account_names_what_was_left_out_and_messages_that_nothing_is_learnt_from(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    chats = [[("user", f"{n}?"), ("assistant", f"{n}."), ("user", "Thanks.")] for n in range(60)]
+    chats[3], chats[5] = [("user", "3?")], [("narrator", "5?"), ("assistant", "5.")]
+    made = [{"messages": [{"role": role, "content": text} for role, text in chat]} for chat in chats]
+    path = tiny.jsonl(tmp_path / "chats.jsonl", *made)
+    config = DataConfig(path=path, format="instructions", block_size=64, val_fraction=0.2)
+    splits = read_splits(config, str(tmp_path / "cache"))
+    account = TextDataModule(config, splits, tokenizer, 0, str(tmp_path / "cache")).account()
+    assert account["documents_read"] == 60
+    assert {reason: (each["rows"], each["places"]) for reason, each in account["left_out"].items()} == {
+        "no answer": (1, [f"{path}:4"]),
+        "unknown role": (1, [f"{path}:6"]),
+    }
+    assert account["messages_after_last_answer"] == 58
+    assert sum(account[side]["documents"] for side in ("train", "val", "test")) == 58
+
+
 ROWS = [{"prompt": f"What is {number} and one?", "completion": f" It is {number + 1}."} for number in range(60)]
 
 

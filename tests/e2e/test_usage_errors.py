@@ -28,7 +28,14 @@ CASES = {
     "an empty file": (["data.path=empty.txt"], ["empty.txt", "no text"]),
     "a folder without usable files": (["data.path=nothing"], ["nothing", "no usable file", ".jsonl"]),
     "invalid UTF-8": (["data.path=latin.txt"], ["latin.txt", "not UTF-8 at byte 3"]),
-    "a row without the field": (["data.path=rows.jsonl"], ["rows.jsonl, line 2", "no field 'text'", "'body'"]),
+    "a row without the field": (
+        ["data.path=rows.jsonl", "data.strict=true"],
+        ["rows.jsonl, line 2", "no field 'text'", "'body'"],
+    ),
+    "too few rows beside one without the field": (
+        ["data.path=rows.jsonl"],
+        ["too small to split", "missing field 1 (", "rows.jsonl:2", "no field 'text'", "'body'"],
+    ),
     "a corpus too small to split": (["data.path=one.txt"], ["too small to split"]),
     "an unknown key": (["optim.learning_rate=1"], ["optim.learning_rate"]),
     "a mistyped key": (["trainer.max_step=5"], ["trainer.max_step", "did you mean trainer.max_steps?"]),

@@ -188,6 +188,8 @@ def check_sides(splits: Splits, config: DataConfig) -> None:
     message = (
         f"the corpus is too small to split: of {len(place)} document{'s' * (len(place) != 1)}{groups} none is left to "
         f"{lacking} on at data.val_fraction={val:g} and data.test_fraction={test:g}"
+        + f" (left out are {explained(splits.left_out)})"
+        * bool(splits.left_out)
     )
     if splits.near_duplicates:
         raise UsageError(f"{message}: {splits.near_duplicates:,} nearly repeat others; data.dedup=exact keeps them")
