@@ -19,7 +19,7 @@ from typing import Any
 
 from domaintune.arguments import default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError
-from domaintune.data.decoding import find_codec
+from domaintune.data.charsets import find_codec
 from domaintune.data.finding import Source
 from domaintune.data.reading import read
 from domaintune.data.rows import Fields
