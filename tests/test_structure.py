@@ -28,8 +28,8 @@ LEVELS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
-    "library embedded own_files charsets finding decoding rows reading inputs documents deduplicating splitting labelling "
-    "tokenizing encoding packing sampling collating windows examples accounting datamodule example_datamodule"
+    "library embedded own_files charsets finding decoding rows reading inputs documents deduplicating splitting "
+    "labelling tokenizing encoding packing sampling collating windows examples accounting datamodule example_datamodule"
 ).split()
 
 MODULES = {
