@@ -19,7 +19,7 @@ from pathlib import Path
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError
-from domaintune.data.decoding import find_codec
+from domaintune.data.charsets import find_codec
 from domaintune.data.fields import Fields
 from domaintune.data.finding import Source
 from domaintune.data.reading import read

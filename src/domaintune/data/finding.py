@@ -14,7 +14,7 @@ from typing import Any
 
 from domaintune.caching import unwritable
 from domaintune.config import HUB_ID, UsageError
-from domaintune.data.decoding import find_codec
+from domaintune.data.charsets import find_codec
 from domaintune.data.embedded import embedded_corpus
 from domaintune.data.own_files import OwnFiles, is_prediction
 from domaintune.settings import DataConfig
