@@ -299,7 +299,7 @@ def test_the_last_step_is_logged_where_time_is_over(prepared: Callable[..., Any]
     given, run = prepared("sequence_classification", "bert", *endless, *far)
     train(given, run)
     found = curves(run)
-    assert {name: found[name] for name in FIGURES} == dict.fromkeys(FIGURES, [run.result["steps"] - 1])
+    assert {name: found[name] for name in FIGURES} == {name: [run.result["steps"] - 1] for name in FIGURES}
 
 
 def test_a_step_that_was_the_last_one_is_no_point_of_a_longer_run(prepared: Callable[..., Any]) -> None:
@@ -309,7 +309,7 @@ def test_a_step_that_was_the_last_one_is_no_point_of_a_longer_run(prepared: Call
     assert curves(run)["train/loss"] == [2]
     given, run = prepared("sequence_classification", "bert", *settings, "trainer.max_steps=6")
     train(given, run)
-    assert {name: curves(run)[name] for name in FIGURES} == dict.fromkeys(FIGURES, [3, 5])
+    assert {name: curves(run)[name] for name in FIGURES} == {name: [3, 5] for name in FIGURES}
 
 
 def test_early_stopping_may_watch_the_training_loss(prepared: Callable[..., Any]) -> None:
