@@ -22,9 +22,12 @@ class Writer(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        return SimpleNamespace(add_figure=self._draw, add_text=lambda _, text, __: self.texts.append(text))
+        return SimpleNamespace(add_figure=self._draw, add_text=self._write)
 
-    def _draw(self, tag: str, figure: Any, step: int) -> None:
+    def _write(self, _tag: str, text: str, _step: int) -> None:
+        self.texts.append(text)
+
+    def _draw(self, _tag: str, figure: Any, _step: int) -> None:
         from torch.utils.tensorboard._utils import figure_to_image
 
         figure_to_image(figure)
@@ -94,5 +97,5 @@ def test_long_names_leave_room_for_the_picture(count: int) -> None:
         assert f"    1: 0 {'W' * 300} 0" in writer.texts[0].replace(writer.names[0], "1")
 
 
-def test_control_characters_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_characters_are_shown() -> None:
     assert drawn("a\nb", "\x1b[31mred", " ").names == [r"a\nb", r"\x1b[31mred", "3"]

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from domaintune import recording
+from domaintune.arguments import config_of_run
 from domaintune.config import DEFAULT_LR, RunError, UsageError, check
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
@@ -191,3 +192,46 @@ def test_settings_that_an_earlier_version_did_not_have_are_what_they_are_by_defa
     assert RunFolder(finished).has_finished(config, HASHES)
     with pytest.raises(UsageError, match=r"data\.strict: False -> True"):
         RunFolder(finished).has_finished(another(config, data__strict=True), HASHES)
+
+
+EARLIER = """# python train.py data=sentiment
+name: kept
+task: {name: sequence_classification, monitor: val/f1, mode: max, class_weights: none, mask_fraction: 0.15}
+data: {format: labels, path: /there/reviews.csv, batching: padded, columns: {label: label}}
+model: {checkpoint: some/model, measured_lr: {}}
+optim: {lr: 5.0e-05}
+scheduler: {name: cosine, warmup_steps: 0.05}
+trainer: {max_epochs: -1, max_steps: -1, max_time: '00:01:00:00'}
+callbacks:
+  stopping: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/f1, mode: max}
+  own: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}
+paths: {cache: cache}
+"""
+
+
+def of_today(**settings: Any) -> Config:
+    """What the command of EARLIER means today: without directions, and with a warm-up that is taken."""
+    made = OmegaConf.create(EARLIER)
+    for key in ("task.mode", "callbacks.stopping.mode"):
+        OmegaConf.update(made, key, None)
+    OmegaConf.update(made, "scheduler.warmup_steps", 0)
+    for key, value in settings.items():
+        OmegaConf.update(made, key.replace("__", "."), value, merge=False)
+    return check(made)
+
+
+def test_a_folder_of_an_earlier_version_is_the_same_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(EARLIER)
+    hashes = {name: {"sha256": digest} for name, digest in HASHES.items()}
+    (tmp_path / "result.json").write_text(json.dumps({"status": "finished", **hashes}))
+    today = {**HASHES, "checkpoint": "c"}
+    assert RunFolder(tmp_path).has_finished(of_today(), today)
+    assert RunFolder(tmp_path).has_finished(of_today(data__path="/here/reviews.csv"), today)
+    with pytest.raises(UsageError, match=r"task\.mode: max -> min"):
+        RunFolder(tmp_path).has_finished(of_today(task__monitor="val/loss"), today)
+
+
+def test_what_an_earlier_version_took_and_is_refused_today_is_still_evaluated(tmp_path: Path) -> None:
+    wrong = EARLIER.replace("monitor: val/f1, mode: max", "monitor: val/loss, mode: max", 1)
+    (tmp_path / "config.yaml").write_text(wrong.replace("warmup_steps: 0.05", "warmup_steps: 1.5"))
+    assert config_of_run(tmp_path).task.mode == "min"

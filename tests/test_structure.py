@@ -30,8 +30,8 @@ LEVELS = [
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
     "library embedded own_files charsets finding left_out cells decoding fields chats rows marking reading inputs "
-    "documents deduplicating splitting classes labelling encoder chatting tokenizing encoding packing sampling collating "
-    "windows examples accounting datamodule example_datamodule"
+    "documents deduplicating splitting classes labelling encoder chatting tokenizing encoding packing sampling "
+    "collating windows examples accounting datamodule example_datamodule"
 ).split()
 
 MODULES = {

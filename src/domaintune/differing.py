@@ -39,8 +39,9 @@ EXTENDABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(key, old, new) of every setting that differs and can move the numbers."""
     before, after, unset = deciding(old), deciding(new), defaults()
-    keys = sorted({*before, *after})
-    found = [(key, before.get(key, unset.get(key)), after.get(key, unset.get(key))) for key in keys]
+    found = [
+        (key, before.get(key, unset.get(key)), after.get(key, unset.get(key))) for key in sorted({*before, *after})
+    ]
     return [(key, one, other) for key, one, other in found if one != other]
 
 
@@ -49,8 +50,8 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(OmegaConf.create(config))
     callbacks = {f"callbacks.{name}": _callback(each) for name, each in (plain.pop("callbacks", None) or {}).items()}
     settings = {**dict(leaves(plain)), **callbacks}
-    steps, epochs = settings.get("trainer.max_steps", -1), settings.get("trainer.max_epochs")
-    if settings.get("scheduler.warmup_steps", 1) < 1 and ends_by_time_alone(steps, epochs):
+    endless = ends_by_time_alone(settings.get("trainer.max_steps", 0), settings.get("trainer.max_epochs"))
+    if endless and settings.get("scheduler.warmup_steps", 1) < 1:
         settings["scheduler.warmup_steps"] = 0  # what earlier versions made of a share of an unknown length
     return {key: value for key, value in settings.items() if not may_differ(key)}
 

@@ -128,6 +128,17 @@ def test_a_task_and_data_that_do_not_fit_are_told(compose: Compose) -> None:
         check(compose("task.monitor=val/f1"))
 
 
+@pytest.mark.parametrize(("watched", "mode"), [("val/loss", "min"), ("val/f1", "max"), ("train/loss", "min")])
+def test_early_stopping_and_the_best_checkpoint_follow_their_own_metrics(
+    compose: Compose, watched: str, mode: str
+) -> None:
+    config = check(compose("data=topic", "callbacks=early_stopping", f"callbacks.early_stopping.monitor={watched}"))
+    assert config.callbacks["early_stopping"]["mode"] == mode
+    assert config.task.mode == "max"
+    config = check(compose("data=topic", "callbacks=early_stopping", "task.monitor=val/loss"))
+    assert config.callbacks["early_stopping"]["mode"] == config.task.mode == "min"
+
+
 def test_every_leaf_opens_with_a_comment() -> None:
     silent = [f"{group}/{leaf}" for group, leaf in LEAVES if (CONF / group / f"{leaf}.yaml").read_text()[0] != "#"]
     assert silent == []

@@ -156,3 +156,10 @@ def test_documents_that_lie_in_another_order_are_paired_by_their_hash(tmp_path: 
         np.savez(file, **{name: array[::-1] for name, array in arrays.items()})
     (after,) = rankings(tmp_path)
     assert after.rows[1].comparison == before.rows[1].comparison
+
+
+def test_the_lowest_loss_is_the_best_whatever_an_earlier_version_wrote(tmp_path: Path) -> None:
+    made.rates(tmp_path, {1e-3: 3.0, 1e-2: 2.5}, **{"task.mode": "max"})
+    (ranking,) = rankings(tmp_path)
+    assert ranking.lower_is_better
+    assert ranking.rows[0].settings["optim.lr"] == 1e-2

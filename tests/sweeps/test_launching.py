@@ -171,3 +171,31 @@ def test_what_is_no_terminal_is_wide_enough_for_names_and_hears_nothing_of_hydra
     rows = [line for line in printed.splitlines() if line.startswith("│ data.prefix=")]
     assert [row.split()[1] for row in rows] == [f"data.prefix={each}" for each in long.split(",")]
     assert "checking 2 configs" in printed
+
+
+def test_the_direction_of_a_search_is_that_of_what_its_trials_monitor(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(60)))
+    monkeypatch.setattr("domaintune.preparing.check_family", lambda *_: None)
+    rows = [*(each for each in typed if "data." not in each), "data=sentiment", "data.path=rows.csv"]
+    search = [*rows, "data.block_size=64", "sweep=random", "sweep.n_trials=1"]
+    for more, wanted in (([], "maximize"), (["task.monitor=val/loss"], "minimize")):
+        with in_process.sweeper(*search, *more, "fresh=true") as made:
+            made.sweep([*search, *more, "fresh=true"])
+            assert made.sweeper.direction == wanted
+            assert made.sweeper.launcher.direction == wanted[:3]
+    with pytest.raises(UsageError, match=r"by one metric, and these have val/f1, val/loss: set task\.monitor"):
+        in_process.sweep(*search, "task.monitor=choice(val/loss,val/f1)", "fresh=true")
+
+
+def test_trials_whose_data_was_moved_have_finished(
+    typed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_process.sweep(*typed, "seed=0,1")
+    (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
+    (tmp_path / "model").rename(tmp_path / "copy")
+    moved = [each.replace("text.txt", "moved.txt").replace("checkpoint=model", "checkpoint=copy") for each in typed]
+    in_process.sweep(*moved, "seed=0,1,2")
+    assert "2 finished already" in capsys.readouterr().out
+    assert set(states()) == {"seed=0", "seed=1", "seed=2"}
