@@ -50,6 +50,8 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(OmegaConf.create(config))
     callbacks = {f"callbacks.{name}": _callback(each) for name, each in (plain.pop("callbacks", None) or {}).items()}
     settings = {**dict(leaves(plain)), **callbacks}
+    if columns := settings.get("data.columns"):  # a role that is called by its own name is not renamed
+        settings["data.columns"] = {role: name for role, name in columns.items() if name != role}
     endless = ends_by_time_alone(settings.get("trainer.max_steps", 0), settings.get("trainer.max_epochs"))
     if endless and settings.get("scheduler.warmup_steps", 1) < 1:
         settings["scheduler.warmup_steps"] = 0  # what earlier versions made of a share of an unknown length

@@ -212,6 +212,7 @@ def describe(
 ) -> None:
     """Records and prints what is about to happen, with the derived numbers."""
     checkpoint = prepared.checkpoint
+    check_classes(prepared, run)
     run.update(
         weights={
             "checkpoint": checkpoint.name,
@@ -228,6 +229,18 @@ def describe(
     run.update(schedule=schedule(prepared.config, run.result["data"]["train"]["batches"], trainer.world_size))
     if trainer.is_global_zero:
         print_plan(prepared.config, run, trainer.world_size)
+
+
+def check_classes(prepared: Prepared, run: RunFolder) -> None:
+    """Raises UsageError where a run that is resumed learnt other classes: its head is for those, in their order."""
+    earlier = run.result.get("data", {}).get("train", {}).get("classes")
+    if prepared.labels is None or run.resume_from is None or not earlier:
+        return
+    if list(earlier) != list(prepared.labels.names):
+        raise UsageError(
+            f"{run.path} was trained on the classes {', '.join(earlier)}, and its data has now "
+            f"{', '.join(prepared.labels.names)}. Take another name, or fresh=true to start over"
+        )
 
 
 def validate(trainer: L.Trainer, task: FineTuningTask, data: TextDataModule) -> dict[str, float]:
