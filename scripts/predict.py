@@ -84,7 +84,7 @@ def main() -> None:
         "data.unit": fields.unit,
         "max_new_tokens": new_tokens,
         "chat": arguments.chat,
-        **({"data.marks": fields.marks} if fields.marks else {}),
+        **({"data.marks": list(fields.marks)} if fields.marks else {}),
     }
     output = Output(Path(arguments.output).expanduser(), made_from, arguments.fresh)
     done = output.begin(CHUNK)
