@@ -6,34 +6,48 @@
 
 run=NAME                a run by its name or folder; or
 model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
-split=SIDE              train, val, test, or all; all where data.path is given, else test
+split=SIDE              train, val, test, or all; all where data.path is given and is another text than the run's,
+                        else test
 data.KEY=VALUE          a setting of the data group: data.block_size, data.text_column, data.columns.prompt, ...
 trainer.precision=auto  trainer.accelerator=auto
 """
 
+import glob
+import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
-from domaintune.config import UsageError, check
+from domaintune.config import PATHS, UsageError, check
 from domaintune.data.documents import SIDES
+from domaintune.data.finding import passed_over
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.exiting import told
 from domaintune.models.families import check_family, check_vocabulary, check_writes, labels_of
 from domaintune.models.locating import Checkpoint, locate, marks_of
 from domaintune.preparing import Prepared, check_block_size, labels_for
-from domaintune.recording import RunFolder
+from domaintune.recording import RunFolder, say
 from domaintune.settings import Config, PeftConfig
+from domaintune.wording import escaped
 
 SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
+
+
+@dataclass
+class Arguments:
+    """Those that are no settings of a run."""
+
+    run: str | None = None
+    split: str | None = None
 
 
 def documents(config: Config, split: str, sha256: str | None) -> Splits:
@@ -54,9 +68,31 @@ def documents(config: Config, split: str, sha256: str | None) -> Splits:
     return replace(splits, side=np.where(chosen, TEST, LEFT_OUT).astype(np.int8))
 
 
+def is_text_of(config: Config, earlier: dict[str, Any]) -> bool:
+    """Whether the data group names the documents, and the split, that a run was made with, wherever they lie now."""
+    try:
+        return read_splits(config.data, config.paths.cache).sha256() == earlier["data"]["sha256"]
+    except UsageError:
+        return False  # where it can't be read it is told once it is measured
+
+
+def check_is_there(config: Config, run: str | None) -> None:
+    """Raises UsageError where the text that a run was made with lies elsewhere now, with what to type."""
+    for key in PATHS:
+        value = getattr(config.data, key)
+        for path in value if isinstance(value, list) else [value]:
+            if path and os.path.isabs(path) and not glob.has_magic(path) and not os.path.lexists(path):
+                raise UsageError(
+                    f"{path}: no such file or folder: the text that run={run} was made with has been moved. "
+                    f"data.{key}=WHERE_IT_IS measures the same test side; data.path=OTHER_TEXT measures another text"
+                )
+
+
 def prepare(settings: dict[str, str]) -> Prepared:
     """What the arguments name, checked and read."""
-    run, split = settings.pop("run", None), settings.pop("split", None)
+    asked = Arguments()
+    typed(asked, {key: settings.pop(key) for key in ("run", "split") if key in settings})
+    run, split = asked.run, asked.split
     if (run is None) == ("model.checkpoint" not in settings):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
     if split is not None and split not in SPLITS:
@@ -67,24 +103,36 @@ def prepare(settings: dict[str, str]) -> Prepared:
     if run is not None:
         folder = run_folder(run, config.paths.runs)
         config = config_of_run(folder)
-        settings["model.checkpoint"] = str(exported(folder))
-    typed(config, {key: None if value == "null" else value for key, value in settings.items()})
+    typed(config, settings)
+    if run is not None:
+        config.model.checkpoint = str(exported(folder))
     config.model.init = "pretrained"  # how a run's own weights began is no matter here, nor which it trained
     config.peft, config.model.freeze, config.optim.head_lr = PeftConfig(), [], None
     config = check(OmegaConf.structured(config))
-    other = "data.path" in settings
+    earlier = None if run is None else RunFolder(folder).earlier()
+    other = "data.path" in settings and not (earlier and is_text_of(config, earlier))
+    if earlier and "data.path" in settings and not other:
+        say("note: data.path is the text of the run: of it the test side is measured, unless split says otherwise")
     for side in ("val", "test"):
         if other and f"data.{side}_path" not in settings:
             setattr(config.data, f"{side}_path", None)  # the run's own are of another text
+    if other and "data.encoding" not in settings:
+        config.data.encoding = None  # likewise; UTF-8 that is read as something else isn't always told
     if other and split in (None, "all") and config.data.dedup == "near":
         config.data.dedup = "exact"  # all documents are measured: none is held out from another
-    earlier = None if run is None or other else RunFolder(folder).earlier()
-    splits = documents(config, split or ("all" if other else "test"), earlier["data"]["sha256"] if earlier else None)
+    if earlier and "data.path" not in settings:
+        check_is_there(config, run)
+    sha256 = earlier["data"]["sha256"] if earlier and not other else None
+    splits = documents(config, split or ("all" if other else "test"), sha256)
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
     check_family(checkpoint, config.task.name)
     check_writes(checkpoint, config.task.name)
     check_vocabulary(checkpoint, checkpoint.tokens)
     check_block_size(config, checkpoint)
+    for note in splits.found.notes:
+        print(f"note: {note}")
+    if words := passed_over(splits.found.other_files, splits.found.own_files):
+        print(f"left out: {words}")
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
         check_known(labels, labels_of(checkpoint, config.task.name), checkpoint)
@@ -108,14 +156,16 @@ def main() -> None:
     from domaintune.training import evaluate
 
     metrics, labels, unit, splits = evaluate(prepared)
-    table = Table("", escape(prepared.checkpoint.name))
+    table = Table()
+    for header in ("", prepared.checkpoint.name):
+        table.add_column(Text(escaped(header)))
     table.add_row("documents", f"{len(splits.of('test')):,}")
     for reason, rows in splits.left_out.items():
         table.add_row(f"left out: {reason}", f"{rows['rows']:,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
     table.add_row(f"predicted {unit}", f"{labels:,}")
     for name, value in metrics.items():
-        table.add_row(name.removeprefix("test/"), f"{value:.6g}")
+        table.add_row(Text(escaped(name.removeprefix("test/"))), f"{value:.6g}")
     Console().print(table)
 
 

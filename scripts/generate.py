@@ -6,7 +6,8 @@
 run=NAME                a run by its name or folder; or
 model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
 prompt=TEXT             taken as it is, commas and equal signs included
-prompts=FILE            one prompt a line
+prompts=FILE            one prompt a line, packed or not (.gz)
+data.encoding=          of that file; unset: UTF-8
 chat=true               a prompt is a message to answer, written as the model's chat template has it
 max_new_tokens=120  temperature=0.8  top_p=0.95  seed=0
 """
@@ -18,10 +19,14 @@ from pathlib import Path
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import UsageError
+from domaintune.data.decoding import find_codec
+from domaintune.data.fields import Fields
+from domaintune.data.finding import Source
+from domaintune.data.reading import read
 from domaintune.exiting import told
 from domaintune.models.families import check_family, check_vocabulary, check_writes
 from domaintune.models.locating import locate
-from domaintune.settings import Config
+from domaintune.settings import Config, DataConfig
 
 
 @dataclass
@@ -30,10 +35,16 @@ class ModelArguments:
 
 
 @dataclass
+class DataArguments:
+    encoding: str | None = None
+
+
+@dataclass
 class Arguments:
     run: str | None = None
     model: ModelArguments = field(default_factory=ModelArguments)
-    prompt: str | None = None
+    data: DataArguments = field(default_factory=DataArguments)
+    prompt: str | None = field(default=None, metadata={"kind": "literal"})
     prompts: str | None = None
     chat: bool = False
     max_new_tokens: int = 120
@@ -48,13 +59,17 @@ def read_prompts(arguments: Arguments) -> list[str]:
         raise UsageError("give one of prompt=TEXT and prompts=FILE")
     if arguments.prompts is None:
         return [arguments.prompt or ""]
+    codec = None if arguments.data.encoding is None else find_codec(arguments.data.encoding)
+    source = Source(str(Path(arguments.prompts).expanduser()), ".txt", encoding=codec)
     try:
-        lines = Path(arguments.prompts).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"prompts={arguments.prompts}: can't be read ({error})") from error
-    if not any(lines):
+        prompts = [row.text for row in read(source, Fields.of(DataConfig(unit="line"))) if row.text is not None]
+    except UsageError as error:
+        raise UsageError(f"prompts={arguments.prompts}: {error}") from error
+    for note in source.notes:
+        print(f"note: {source.name}: {note}", file=sys.stderr)
+    if not prompts:
         raise UsageError(f"prompts={arguments.prompts}: no prompt in it")
-    return [line for line in lines if line]
+    return prompts
 
 
 def check_sampling(arguments: Arguments) -> None:

@@ -8,14 +8,22 @@ paths.sweeps=  where sweeps are, by default logs/sweeps
 Writes leaderboard.csv and report.html, one page to look at, into the sweep's folder.
 """
 
+import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from domaintune.arguments import split_arguments
+from domaintune.arguments import split_arguments, typed
 from domaintune.config import UsageError
 from domaintune.exiting import told
 from domaintune.leaderboard import tell
 from domaintune.settings import PathsConfig
+
+
+@dataclass
+class Arguments:
+    name: str = ""
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 def sweep_folder(name: str, sweeps: str) -> Path:
@@ -28,12 +36,11 @@ def sweep_folder(name: str, sweeps: str) -> Path:
 
 @told
 def main() -> None:
-    usage = __doc__ or ""
-    settings = split_arguments(sys.argv[1:], usage)
-    name, sweeps = settings.pop("name", None), settings.pop("paths.sweeps", PathsConfig.sweeps)
-    if settings or not name:
-        raise UsageError(f"there is no argument {next(iter(settings))}" if settings else f"give name=NAME\n{usage}")
-    tell(sweep_folder(name, sweeps))
+    usage, arguments = __doc__ or "", Arguments()
+    typed(arguments, split_arguments(sys.argv[1:], usage))
+    if not arguments.name:
+        raise UsageError(f"give name=NAME\n{usage}")
+    tell(sweep_folder(arguments.name, os.path.expanduser(arguments.paths.sweeps)))
 
 
 if __name__ == "__main__":

@@ -4,28 +4,34 @@
 
 run=NAME           a run by its name or folder
 input=PATH         a file, a folder or a glob of what data.path takes; labels aren't needed. For entities a row has a
-                   list of words or a text parted at white space; .conll and .tsv files hold a word and its tag a line
-output=FILE        .jsonl, in the order of the input. The same command goes on where it was killed
+                   list of words or a text parted at spaces; .conll and .tsv files hold a word and its tag a line
+output=FILE        .jsonl, in the order of the input. The same command goes on where it was killed. It may lie in the
+                   folder of the input, where it isn't read
 data.text_column=  the column with the text; unset: the one that the run was trained on
 data.unit=         of .txt and .md: file, paragraph or line
+data.encoding=     of text files; unset: UTF-8, or the run's for a file that isn't
+data.quoting=      of .csv and .tsv: csv or none (quotes are letters); unset: the run's
 batch_size=32      texts at once
 max_new_tokens=    of what is written; unset: data.target_size of the run, or 80
 chat=true          a text is a message to answer, written as the model's chat template has it
-fresh=true         replaces an output that was made otherwise
+fresh=true         replaces predictions that were made otherwise
 """
 
 import itertools
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
 from domaintune.config import CHOICES, UsageError
+from domaintune.data.finding import passed_over
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
 from domaintune.exiting import told
 from domaintune.models.locating import locate, marks_of
-from domaintune.outputs import Output
+from domaintune.outputs import Output, refuse_output
 from domaintune.progress import progress
+from domaintune.settings import TEXT_OR_TEXTS
 
 CHUNK = 512  # rows that are predicted together; what a kill can lose
 NEW_TOKENS = 80  # of a language model
@@ -35,12 +41,14 @@ NEW_TOKENS = 80  # of a language model
 class DataArguments:
     text_column: str | None = None
     unit: str | None = None
+    encoding: str | None = None
+    quoting: str | None = None
 
 
 @dataclass
 class Arguments:
     run: str = ""
-    input: str = ""
+    input: Any = field(default=None, metadata=TEXT_OR_TEXTS)
     output: str = ""
     data: DataArguments = field(default_factory=DataArguments)
     batch_size: int = 32
@@ -57,8 +65,10 @@ def check_arguments(arguments: Arguments) -> None:
     for key in ("batch_size", "max_new_tokens"):
         if (value := getattr(arguments, key)) is not None and value < 1:
             raise UsageError(f"{key}={value}: must be at least 1")
-    if (unit := arguments.data.unit) not in (None, *CHOICES["data.unit"]):
-        raise UsageError(f"data.unit={unit}: must be one of {', '.join(CHOICES['data.unit'])}")
+    for key in ("unit", "quoting"):
+        value, choices = getattr(arguments.data, key), CHOICES[f"data.{key}"]
+        if value not in (None, *choices):
+            raise UsageError(f"data.{key}={value}: must be one of {', '.join(choices)}")
 
 
 @told
@@ -72,27 +82,37 @@ def main() -> None:
         raise UsageError(f"run={arguments.run}: a masked language model predicts nothing of a whole text")
     config.model.checkpoint = str(exported(folder))
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
-    sources = find_inputs(arguments.input, config.data, config.paths.cache)
+    config.data.quoting = arguments.data.quoting or config.data.quoting
+    found = find_inputs(arguments.input, config.data, config.paths.cache, arguments.data.encoding)
+    sources, file = found.sources, Path(arguments.output).expanduser()
+    refuse_output(file, [read for source in sources for read in source.files])
     fields = input_fields(arguments.input, config.data, arguments.data.text_column, arguments.data.unit)
     fields = replace(fields, marks=marks_of(config))
     total = sum(1 for _ in read_inputs(sources, fields))  # what is wrong with the input is told before weights load
+    for note in [*found.notes, *(f"{source.name}: {note}" for source in sources for note in source.notes)]:
+        print(f"note: {note}")
+    if words := passed_over(found.other_files, found.own_files):
+        print(f"left out: {words}")
     new_tokens = arguments.max_new_tokens or (config.data.target_size if config.task.name == "seq2seq" else NEW_TOKENS)
     made_from = {
         "model": checkpoint.weights_hash(),
         "input": [source.sha256 for source in sources],
         "data.text_column": fields.text_column,
         "data.unit": fields.unit,
+        "data.encoding": sorted({source.encoding for source in sources if source.encoding}) or None,
+        "data.quoting": config.data.quoting,
         "max_new_tokens": new_tokens,
         "chat": arguments.chat,
         **({"data.marks": list(fields.marks)} if fields.marks else {}),
     }
-    output = Output(Path(arguments.output).expanduser(), made_from, arguments.fresh)
-    done = output.begin(CHUNK)
-    rows = itertools.islice(read_inputs(sources, fields), done, None)
+    output = Output(file, made_from, arguments.fresh)
+    output.check()
 
     from domaintune.predicting import Predictor
 
     predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
+    done = output.begin(CHUNK)
+    rows = itertools.islice(read_inputs(sources, fields), done, None)
     with progress("predicting", total, "rows") as advance:
         advance(done)
         while chunk := list(itertools.islice(rows, CHUNK)):

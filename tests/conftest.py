@@ -19,9 +19,11 @@ from transformers import AutoTokenizer
 
 from domaintune.data.embedded import embedded_corpus
 from domaintune.models.locating import ASSETS
+from domaintune.overrides import register_resolvers
 from domaintune.sweeps.sweepers import register_plugins
 
 register_plugins()
+register_resolvers()
 
 CONF = Path(__file__).parent.parent / "conf"
 

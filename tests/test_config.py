@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from domaintune.config import DEFAULT_LR, UsageError, check, check_callbacks, nearest
 from domaintune.differing import differences, is_longer
+from domaintune.formats import CLASS_F1, LOGGED, MONITORS, direction
 from domaintune.settings import Config
 
 SMALLEST: dict[str, Any] = {
@@ -93,7 +94,8 @@ def test_nearest_guesses_nothing_far_fetched() -> None:
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, value: Any) -> None:
-    assert f"{key}={value}: " in problem(**{key.replace(".", "__"): value})
+    typed = "null" if value is None else value
+    assert f"{key}={typed}: " in problem(**{key.replace(".", "__"): value})
 
 
 @pytest.mark.parametrize("betas", [[], [0.9], [0.9, 0.99, 0.999]])
@@ -356,8 +358,81 @@ def test_a_callback_that_can_t_be_made_or_watches_nothing_is_told(callback: dict
 
 
 def test_a_persons_own_callback_may_log_what_another_watches() -> None:
-    watching = {"_target_": STOPPING, "monitor": "val/bleu"}
+    watching = {"_target_": STOPPING, "monitor": "val/bleu", "mode": "max"}
     check_callbacks(checked(callbacks={"own": {"_target_": "json.JSONDecoder"}, "stopping": watching}))
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ({}, r"val/bleu: .* isn't known here: set \+callbacks.stopping.mode=min or \+callbacks.stopping.mode=max$"),
+        (
+            {"mode": None},
+            r"val/bleu: .* isn't known here: set callbacks.stopping.mode=min or callbacks.stopping.mode=max$",
+        ),
+    ],
+)
+def test_the_direction_of_a_persons_own_metric_is_asked_for(mode: dict[str, Any], words: str) -> None:
+    watching = {"_target_": STOPPING, "monitor": "val/bleu", **mode}
+    with pytest.raises(UsageError, match=words):
+        check_callbacks(checked(callbacks={"own": {"_target_": "json.JSONDecoder"}, "stopping": watching}))
+
+
+LABELLING = {"data__format": "labels", "data__batching": "padded", "data__path": "a.csv"}
+
+
+@pytest.mark.parametrize("task", MONITORS)
+def test_the_direction_of_every_metric_is_known_from_its_name(task: str) -> None:
+    known = {metric: direction(metric) for metric in (*MONITORS[task], *LOGGED, f"{CLASS_F1}[open] a/b")}
+    assert {mode for mode in known.values() if mode not in ("min", "max")} == set()
+    assert all((mode == "min") == (name.split("/")[-1] in LOW) for name, mode in known.items())
+
+
+LOW = ("loss", "perplexity", "bits_per_byte", "grad_norm", "lr")
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/f1", "max"), ("val/accuracy", "max")])
+def test_the_direction_follows_the_monitored_metric(monitor: str, mode: str) -> None:
+    watching = {
+        "own": {"_target_": STOPPING, "monitor": "train/loss"},
+        "same": {"_target_": STOPPING, "monitor": monitor},
+    }
+    task = {"name": "sequence_classification", "monitor": monitor}
+    config = checked(task=task, callbacks=watching, **LABELLING)
+    check_callbacks(config)
+    assert config.task.mode == mode
+    assert [each["mode"] for each in config.callbacks.values()] == ["min", mode]
+
+
+def test_a_direction_that_contradicts_the_metric_is_refused() -> None:
+    assert "task.mode=max: lower values of val/loss are better: leave task.mode out, or set it to min" in problem(
+        task__mode="max"
+    )
+    with pytest.raises(
+        UsageError, match=r"callbacks\.own\.mode=max: lower values of val/loss .*leave callbacks\.own\.mode"
+    ):
+        check_callbacks(checked(callbacks={"own": {"_target_": STOPPING, "monitor": "val/loss", "mode": "max"}}))
+    assert checked(task__mode="min").task.mode == "min"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"scheduler__warmup_steps": 1.5}, "scheduler.warmup_steps=1.5: a share of all steps is below 1"),
+        (
+            {"scheduler__warmup_steps": 0.1, "trainer__max_epochs": -1, "trainer__max_time": "00:01:00:00"},
+            "scheduler.warmup_steps=0.1 is a share of all steps, and how many there will be isn't known",
+        ),
+        ({"scheduler__name": "constant", "scheduler__min_lr_rate": 0.1}, "scheduler=constant stays"),
+    ],
+)
+def test_a_schedule_that_can_t_be_followed_is_refused(settings: dict[str, Any], words: str) -> None:
+    assert words in problem(**settings)
+
+
+def test_a_warm_up_of_whole_steps_needs_no_known_length() -> None:
+    for steps in (0, 1, 20):
+        checked(scheduler__warmup_steps=steps, trainer__max_epochs=-1, trainer__max_time="00:01:00:00")
 
 
 @pytest.mark.parametrize(
@@ -372,3 +447,13 @@ def test_a_persons_own_callback_may_log_what_another_watches() -> None:
 )
 def test_a_callback_that_can_be_made_is_let_through(callback: dict[str, Any] | None) -> None:
     check_callbacks(checked(callbacks={"own": callback}))
+
+
+def test_roles_of_messages_are_checked() -> None:
+    chats = {"data__format": "instructions", "data__path": "a.jsonl"}
+    assert checked(**chats, data__roles={"narrator": "user"}).data.roles == {"narrator": "user"}
+    assert (
+        "data.roles.narrator=asistant: must be one of user, assistant, system, tool; did you mean assistant?"
+        in problem(**chats, data__roles={"narrator": "asistant"})
+    )
+    assert "data.roles goes with data=instructions" in problem(data__roles={"narrator": "user"})

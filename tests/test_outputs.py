@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from domaintune.config import UsageError
-from domaintune.outputs import Output
+from domaintune.outputs import Output, refuse_output
 
 
 def output(folder: Path, fresh: bool = False, **made_from: Any) -> Output:
@@ -50,10 +50,84 @@ def test_another_models_output_is_refused_and_fresh_replaces_it(tmp_path: Path) 
     assert output(tmp_path, model="b", input=["y"]).begin(2) == 0
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, fresh: bool) -> None:
     (tmp_path / "out.jsonl").write_text("a letter\n")
-    with pytest.raises(UsageError, match="not made by this program"):
+    with pytest.raises(UsageError, match="not made by this program; take another output") as caught:
+        output(tmp_path, fresh).begin(2)
+    assert "fresh" not in str(caught.value)
+    assert (tmp_path / "out.jsonl").read_text() == "a letter\n"
+
+
+def test_an_empty_file_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").touch()
+    assert output(tmp_path).begin(2) == 0
+    assert output(tmp_path, model="b").file.exists()
+
+
+def test_checking_changes_nothing(tmp_path: Path) -> None:
+    out = output(tmp_path / "new", fresh=True)
+    out.check()
+    assert list(tmp_path.iterdir()) == []
+    out.begin(2)
+    out.add(rows(0, 2))
+    output(tmp_path / "new", fresh=True, model="b").check()
+    assert written(tmp_path / "new") == rows(0, 2)
+
+
+def test_a_damaged_file_beside_is_told(tmp_path: Path) -> None:
+    output(tmp_path).begin(2)
+    (tmp_path / "out.jsonl.made_from.json").write_text("{")
+    with pytest.raises(UsageError, match=r"made_from\.json is damaged; take another output"):
         output(tmp_path).begin(2)
+
+
+def test_a_folder_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").mkdir()
+    with pytest.raises(UsageError, match=r"is no file; take a file in it, as output=.*out\.jsonl/predictions\.jsonl"):
+        output(tmp_path).check()
+
+
+def linked(folder: Path, name: str) -> list[Path]:
+    """A file by several names."""
+    (folder / name).write_text("text\n")
+    (folder / "sub").mkdir()
+    (folder / "symbolic.jsonl").symlink_to(folder / name)
+    (folder / "hard.jsonl").hardlink_to(folder / name)
+    return [folder / name, folder / "symbolic.jsonl", folder / "hard.jsonl", folder / "sub" / ".." / name]
+
+
+def test_an_input_is_no_output_by_whatever_name(tmp_path: Path) -> None:
+    for file in linked(tmp_path, "a.csv"):
+        with pytest.raises(UsageError, match=r"is one of the inputs \(.*a\.csv\); take another output$"):
+            refuse_output(file, [str(tmp_path / "b.csv"), str(tmp_path / "a.csv")])
+
+
+def test_what_lies_beside_an_output_is_no_input(tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl.made_from.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"out\.jsonl\.made_from\.json is one of the inputs"):
+        refuse_output(tmp_path / "out.jsonl", [str(tmp_path / "out.jsonl.made_from.json")])
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("a.csv", "a.jsonl"),
+        ("a.TSV", "a.jsonl"),
+        ("a.b.parquet", "a.b.jsonl"),
+        ("a.jsonl.gz", "a.jsonl"),
+        ("a.jsonl", None),
+        ("a.json", None),
+        ("a.txt", None),
+        ("a", None),
+    ],
+)
+def test_rows_of_json_are_not_called_otherwise(tmp_path: Path, name: str, better: str | None) -> None:
+    if better is None:
+        refuse_output(tmp_path / name, [])
+    else:
+        with pytest.raises(UsageError, match=f"the rows are JSON, .*; take output={tmp_path / better}$"):
+            refuse_output(tmp_path / name, [])
 
 
 def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:

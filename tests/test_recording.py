@@ -1,13 +1,15 @@
 """What a run's folder is taken for, however it was left."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from domaintune import recording
-from domaintune.config import RunError, check
+from domaintune.config import DEFAULT_LR, RunError, UsageError, check
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
 from domaintune.writing import sha256_of
@@ -91,3 +93,101 @@ def test_a_full_disk_is_told_as_what_was_met_first(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(recording, "write_whole", full)
     with pytest.raises(RunError, match="the checkpoint"), RunFolder(tmp_path).recording():
         raise RunError("the checkpoint can't be written")
+
+
+def another(config: Config, **settings: Any) -> Config:
+    """A config with settings `group__key=value` changed, checked anew."""
+    made = OmegaConf.create(asdict(config))
+    for key, value in settings.items():
+        OmegaConf.update(made, key.replace("__", "."), value, merge=False)
+    return check(made)
+
+
+def unfinished(folder: Path) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "status": "running"}))
+
+
+MOVED = {"data__path": "/elsewhere/diary.jsonl", "data__val_path": ["/elsewhere/val.jsonl"], "data__subset": "b"}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_data_that_was_moved_is_known_by_its_hash(finished: Path, config: Config, ended: bool) -> None:
+    if not ended:
+        unfinished(finished)
+    moved = another(config, **MOVED)
+    assert RunFolder(finished).has_finished(moved, HASHES) == ended
+    assert RunFolder(finished).claim(moved, HASHES, "python train.py") == ended
+    assert RunFolder(finished).claim(another(config), HASHES, "python train.py") == ended, "and back"
+
+
+def test_other_data_is_refused_with_its_name_and_its_hash(finished: Path, config: Config) -> None:
+    with pytest.raises(UsageError) as refused:
+        RunFolder(finished).claim(another(config, **MOVED), {**HASHES, "data": "other"}, "python train.py")
+    assert "data.path: None -> /elsewhere/diary.jsonl" in str(refused.value)
+    assert "data (SHA-256): d -> other" in str(refused.value)
+
+
+def test_a_setting_that_no_hash_decides_is_refused_also_where_the_data_was_moved(
+    finished: Path, config: Config
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        RunFolder(finished).claim(another(config, **MOVED, data__block_size=64), HASHES, "python train.py")
+    assert "data.block_size: 512 -> 64" in str(refused.value)
+    assert "data.path" not in str(refused.value)
+
+
+COPY = {"model__checkpoint": "/elsewhere/gpt2_tiny", "optim__lr": None}
+
+
+def test_a_copied_checkpoint_goes_on_with_the_rate_that_was_measured_for_it(
+    finished: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config.optim.lr == 2e-3
+    unfinished(finished)
+    for _ in range(2):  # the second time, config.yaml has the copy's name
+        copied = another(config, **COPY, model__measured_lr={"embedded:gpt2_tiny": 2e-3})
+        assert copied.optim.lr == DEFAULT_LR
+        assert not RunFolder(finished).claim(copied, HASHES, "python train.py")
+        assert copied.optim.lr == 2e-3
+        assert "with the optim.lr it began with, 0.002" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"optim\.lr: 0\.002 -> 0\.0003"):
+        RunFolder(finished).claim(another(config, **{**COPY, "optim__lr": 3e-4}), HASHES, "python train.py")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ({"weights": "w", "checkpoint": "c"}, {"weights": "w", "checkpoint": "c"}, True),
+        ({"weights": "w"}, {"weights": "w", "checkpoint": "c"}, True),  # an earlier version didn't record the rest
+        ({"weights": "w", "checkpoint": "c"}, {"weights": "w", "checkpoint": "other"}, False),  # another tokenizer
+        ({"weights": None, "checkpoint": "c"}, {"weights": None, "checkpoint": "c"}, True),
+        ({"weights": None, "checkpoint": "c"}, {"weights": None, "checkpoint": "other"}, False),
+        ({"weights": None}, {"weights": None, "checkpoint": "c"}, False),  # random weights: nothing is known
+    ],
+)
+def test_a_checkpoint_of_another_name_is_known_by_all_its_hashes(
+    tmp_path: Path, config: Config, before: dict[str, str | None], after: dict[str, str | None], same: bool
+) -> None:
+    run = RunFolder(tmp_path / "kept")
+    run.claim(config, {"data": "d", **before}, "python train.py")
+    with run.recording():
+        pass
+    copied = another(config, **COPY)
+    if same:
+        assert RunFolder(run.path).has_finished(copied, {"data": "d", **after})
+    else:
+        with pytest.raises(UsageError, match=r"model\.checkpoint: embedded:gpt2_tiny -> /elsewhere/gpt2_tiny"):
+            RunFolder(run.path).has_finished(copied, {"data": "d", **after})
+
+
+def test_settings_that_an_earlier_version_did_not_have_are_what_they_are_by_default(
+    finished: Path, config: Config
+) -> None:
+    kept = OmegaConf.load(finished / "config.yaml")
+    for group, key in (("data", "strict"), ("data", "roles"), ("data", "marks"), ("model", "resize_embeddings")):
+        del kept[group][key]
+    OmegaConf.save(kept, finished / "config.yaml")
+    assert RunFolder(finished).has_finished(config, HASHES)
+    with pytest.raises(UsageError, match=r"data\.strict: False -> True"):
+        RunFolder(finished).has_finished(another(config, data__strict=True), HASHES)

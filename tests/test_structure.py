@@ -16,8 +16,9 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
-    "settings formats",
+    "settings formats wording",
     "config writing progress",
+    "overrides",
     "caching saving locking outputs differing",
     "data models losses optim metrics memory hardware sharding recording exiting drawing",
     "preparing generation exporting reporting arguments queueing results",
@@ -28,8 +29,9 @@ LEVELS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
-    "library embedded finding left_out rows marking reading inputs documents deduplicating splitting labelling encoder "
-    "chatting tokenizing encoding packing sampling collating windows examples accounting datamodule example_datamodule"
+    "library embedded decoding finding left_out cells fields chats rows marking reading inputs documents deduplicating "
+    "splitting classes labelling encoder chatting tokenizing encoding packing sampling collating windows examples "
+    "accounting datamodule example_datamodule"
 ).split()
 
 MODULES = {

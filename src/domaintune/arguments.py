@@ -1,17 +1,16 @@
-"""Arguments of the scripts: `key=value`, split at the first `=`, so that a prompt or a path is typed as it is.
-
-(`train.py` speaks Hydra's grammar, which gives commas, brackets and further `=` meanings of their own.)
-"""
+"""Arguments of the scripts: `key=value`, split at the first `=`; a value means what it means in train.py."""
 
 import functools
 import typing
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from domaintune.config import UsageError, check, no_such_setting, one_or_list
+from domaintune.overrides import kind_of, read_text
 from domaintune.recording import read_config
 from domaintune.settings import Config
 
@@ -38,8 +37,11 @@ def split_arguments(arguments: list[str], usage: str) -> dict[str, str]:
     return settings
 
 
-def typed(settings: Any, given: Mapping[str, str | None]) -> None:
+def typed(settings: Any, given: Mapping[str, str]) -> None:
     """Sets fields of a (nested) dataclass instance by their dotted names; texts become what a field's type asks for.
+
+    What a field takes that holds text is read by `overrides.read_text`; where its metadata says `literal`, it is taken
+    as it is.
 
     Raises:
         UsageError: naming every unknown key and every value of the wrong type.
@@ -48,38 +50,43 @@ def typed(settings: Any, given: Mapping[str, str | None]) -> None:
     for key, value in given.items():
         *groups, name = key.split(".")
         group = functools.reduce(lambda node, part: getattr(node, part, None), groups, settings)
+        kind = kind_of(key, type(settings))
         if isinstance(group, dict):
-            group[name] = value
+            group[name] = read_text(value, kind or "text")
             continue
-        kind = typing.get_type_hints(type(group)).get(name)
-        if kind is None:
+        types = typing.get_type_hints(type(group)).get(name) if is_dataclass(group) else None
+        if types is None or is_dataclass(types):
             problems.append(no_such_setting(key, settings))
             continue
         try:
-            setattr(group, name, _convert(value, kind))
+            setattr(group, name, _convert(value, kind, types))
         except (ValueError, KeyError):
-            problems.append(f"{key}={value}: must be {_words(kind)}")
+            problems.append(f"{key}={value}: must be {_words(types)}")
     if problems:
         raise UsageError(one_or_list("the arguments are wrong", problems))
 
 
-def _convert(value: str | None, kind: Any) -> Any:
-    kinds = typing.get_args(kind) or (kind,)
-    if value is None:
-        if type(None) not in kinds:
-            raise ValueError("null")
-        return None
-    if str in kinds or Any in kinds:
+def _convert(value: str, kind: str | None, types: Any) -> Any:
+    kinds = typing.get_args(types) or (types,)
+    if kind == "literal":
         return value
+    if kind is not None:
+        read = read_text(value, kind)
+        if read is None and type(None) not in kinds and Any not in kinds:
+            raise ValueError("null")
+        return read
+    if value.strip().lower() == "null" and type(None) in kinds:
+        return None
     if bool in kinds:
         return {"true": True, "false": False}[value.lower()]
     return int(value) if int in kinds else float(value)
 
 
-def _words(kind: Any) -> str:
-    if kind is bool:
-        return "true or false"
-    return "a whole number" if int in (typing.get_args(kind) or (kind,)) else "a number"
+def _words(types: Any) -> str:
+    kinds = typing.get_args(types) or (types,)
+    if str in kinds:
+        return "a text, not null; to say the word null, type it in quotes inside the shell's: '\"null\"'"
+    return "true or false" if bool in kinds else "a whole number" if int in kinds else "a number"
 
 
 def run_folder(run: str, runs: str) -> Path:
@@ -110,5 +117,8 @@ def default_config(*overrides: str) -> Config:
 
 
 def config_of_run(folder: Path) -> Config:
-    """The config that a run was made with."""
-    return check(OmegaConf.create(read_config(folder)))
+    """The config that a run was made with, without what only its training was told."""
+    settings = read_config(folder)
+    # An earlier version took schedules and directions that are refused today.
+    settings["task"]["mode"], settings["scheduler"] = None, {"name": "constant"}
+    return check(OmegaConf.create(settings))

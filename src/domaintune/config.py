@@ -9,20 +9,31 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from domaintune.formats import FORMATS, LOGGED, MONITORS, PADDED_ONLY, ROLES, WRITTEN
+from domaintune.formats import (
+    CLASS_F1,
+    FORMATS,
+    LOGGED,
+    MONITORS,
+    PADDED_ONLY,
+    ROLES,
+    SPEAKERS,
+    WRITTEN,
+    direction,
+)
 from domaintune.settings import Config
 
 PATHS = ("path", "val_path", "test_path")  # of the data group
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
 # What LoRA learns best with, over the rate of full training (Schulman et al., "LoRA Without Regret", 2025).
 LORA_LR_FACTOR = 10
+WATCHERS = ("EarlyStopping", "ModelCheckpoint")  # Lightning's, which take `min` where no mode is given
 DEFAULT_LR = 5e-5  # what Hugging Face's Trainer takes too; suits checkpoints of 100M parameters and more
 
 
@@ -113,13 +124,36 @@ def check(composed: DictConfig) -> Config:
     config = OmegaConf.to_object(schema)
     assert isinstance(config, Config)
     _make_absolute(config)
-    config.optim.lr = config.optim.lr or _default_lr(config)
+    _set_directions(config)
+    config.optim.lr = config.optim.lr or default_lr(config.model.checkpoint, config.model.measured_lr, config.peft.name)
     return config
 
 
-def _default_lr(config: Config) -> float:
-    full = config.model.measured_lr.get(config.model.checkpoint, DEFAULT_LR)
-    return full * LORA_LR_FACTOR if config.peft.name == "lora" else full
+def default_lr(checkpoint: str, measured: Mapping[str, float], peft: str) -> float:
+    """The learning rate where none is set.
+
+    Args:
+        measured: `model.measured_lr`, {checkpoint: rate}.
+        peft: `peft.name`.
+    """
+    full = measured.get(checkpoint, DEFAULT_LR)
+    return full * LORA_LR_FACTOR if peft == "lora" else full
+
+
+def _set_directions(config: Config) -> None:
+    """Sets each `mode` that isn't set to the direction of the metric beside it."""
+    config.task.mode = config.task.mode or direction(config.task.monitor)
+    for settings in config.callbacks.values():
+        known = direction(str(settings["monitor"])) if needs_direction(settings) else None
+        if known is not None and settings.get("mode") is None:
+            settings["mode"] = known
+
+
+def needs_direction(callback: Any) -> bool:
+    """Whether the settings of a callback name a metric, and the callback asks which of its values are better."""
+    if not isinstance(callback, dict) or callback.get("monitor") is None:
+        return False
+    return "mode" in callback or str(callback.get("_target_")).split(".")[-1] in WATCHERS
 
 
 def _make_absolute(config: Config) -> None:
@@ -130,6 +164,8 @@ def _make_absolute(config: Config) -> None:
         setattr(data, name, [_absolute(each) for each in path] if isinstance(path, list) else path and _absolute(path))
     if os.path.isdir(folder := os.path.expanduser(config.model.checkpoint)):
         config.model.checkpoint = os.path.abspath(folder)
+    for name, path in vars(config.paths).items():
+        setattr(config.paths, name, os.path.expanduser(path))
 
 
 def _absolute(path: str) -> str:
@@ -171,6 +207,9 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
+NEEDS_A_VALUE = "it needs a value (a text of these four letters is typed in quotes: '\"null\"')"
+
+
 def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
     """Writes each setting into the schema on its own, so that all problems are found: {key: problem}."""
     wrong = {}
@@ -180,7 +219,8 @@ def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
         except (ConfigKeyError, ConfigAttributeError):
             wrong[key] = no_such_setting(key)
         except ValidationError as error:
-            wrong[key] = f"{key}={value}: {str(error).splitlines()[0]}"
+            why = str(error).splitlines()[0]
+            wrong[key] = f"{key}={value}: {why}" if value is not None else f"{key}=null: {NEEDS_A_VALUE}"
     return wrong
 
 
@@ -222,6 +262,7 @@ def _together(schema: Any) -> Iterator[str]:
     if schema.model.compile and trainer.strategy == "fsdp":
         yield "model.compile=true does not go with trainer=fsdp: take trainer=ddp, or leave it uncompiled"
     yield from _partial_training(schema)
+    yield from _schedule(schema)
     for key in ("limit_train_batches", "limit_val_batches"):
         if isinstance(trainer[key], float) and trainer[key] > 1:
             yield f"trainer.{key}={trainer[key]:g}: a share is at most 1.0; a whole number is batches"
@@ -232,7 +273,7 @@ def _together(schema: Any) -> Iterator[str]:
     for key, time in (("trainer", trainer.max_time), ("sweep", schema.sweep.max_time)):
         if isinstance(time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time):
             yield f"{key}.max_time={time}: must be days:hours:minutes:seconds, as 00:08:00:00"
-    if trainer.max_steps == -1 and trainer.max_epochs in (None, -1) and trainer.max_time is None:
+    if ends_by_time_alone(trainer.max_steps, trainer.max_epochs) and trainer.max_time is None:
         yield "nothing ends this run: set one of trainer.max_epochs, trainer.max_steps, trainer.max_time"
     if data.val_fraction + data.test_fraction >= 1:
         yield "data.val_fraction and data.test_fraction leave nothing to train on: their sum must be below 1"
@@ -248,6 +289,27 @@ def _together(schema: Any) -> Iterator[str]:
         )
     if isinstance(interval, float) and interval > 1:
         yield f"trainer.val_check_interval={interval:g}: a share of an epoch is at most 1.0; a whole number is batches"
+
+
+def _schedule(schema: Any) -> Iterator[str]:
+    """What a schedule of the learning rate can't follow."""
+    scheduler, trainer = schema.scheduler, schema.trainer
+    warmup = scheduler.warmup_steps
+    if warmup > 1 and warmup % 1:
+        yield f"scheduler.warmup_steps={warmup:g}: a share of all steps is below 1, and from 1 on it is whole steps"
+    if 0 < warmup < 1 and ends_by_time_alone(trainer.max_steps, trainer.max_epochs) and trainer.max_time is not None:
+        yield (
+            f"scheduler.warmup_steps={warmup:g} is a share of all steps, and how many there will be isn't known where "
+            f"trainer.max_time alone ends the run: set scheduler.warmup_steps to whole steps (0 for none), or set "
+            f"trainer.max_steps"
+        )
+    if scheduler.name == "constant" and scheduler.min_lr_rate:
+        yield "scheduler.min_lr_rate is where scheduler=cosine and scheduler=linear end: scheduler=constant stays"
+
+
+def ends_by_time_alone(max_steps: int, max_epochs: int | None) -> bool:
+    """Whether neither steps nor epochs end a run, so that its length isn't known."""
+    return max_steps == -1 and max_epochs in (None, -1)
 
 
 def _partial_training(schema: Any) -> Iterator[str]:
@@ -276,10 +338,17 @@ def _data_and_task(schema: Any) -> Iterator[str]:
         yield f"task.monitor={task.monitor}: must be one of {', '.join(monitors)} with task={task.name}{near}"
     elif task.monitor in WRITTEN and task.generate_examples == 0:
         yield f"task.monitor={task.monitor} is measured on what the model writes: raise task.generate_examples"
+    if task.monitor in monitors:
+        yield from _direction("task", task.monitor, task.mode)
     if data.columns and not roles:
         yield "data.columns goes with rows of several columns; for plain text data.text_column names the column"
     elif unknown := [role for role in data.columns if role not in roles]:
         yield f"data.columns.{unknown[0]}: must be one of {', '.join(roles)}{nearest(unknown[0], list(roles))}"
+    if data.roles and data.format != "instructions":
+        yield "data.roles goes with data=instructions, whose messages have roles"
+    for name, role in data.roles.items():
+        if role not in SPEAKERS:
+            yield f"data.roles.{name}={role}: must be one of {', '.join(SPEAKERS)}{nearest(str(role), list(SPEAKERS))}"
     if data.format == "instructions" and data.batching == "concatenated":
         yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
     if data.batching != "padded" and (why := PADDED_ONLY.get(task.name)):
@@ -312,8 +381,29 @@ def _callbacks(config: Config) -> Iterator[str]:
         elif missing := missing_module(str(target)):
             yield f"{key}._target_={target}: there is no module {missing}"
         monitor, known = settings.get("monitor"), (*MONITORS[config.task.name], *LOGGED)
-        if ours and monitor not in (None, *known) and not str(monitor).startswith("val/f1/"):
+        if ours and monitor not in (None, *known) and not str(monitor).startswith(CLASS_F1):
             yield f"{key}.monitor={monitor}: must be one of {', '.join(known)}{nearest(str(monitor), list(known))}"
+        elif needs_direction(settings):
+            yield from _direction(key, str(monitor), settings.get("mode"), typed="mode" in settings)
+
+
+def _direction(key: str, monitor: str, mode: Any, typed: bool = True) -> Iterator[str]:
+    """What is wrong with the direction of a monitored metric.
+
+    Args:
+        key: of the settings in which `monitor` and `mode` stand.
+        typed: whether there is a `mode`, so that one can type another.
+    """
+    right = direction(monitor)
+    if right is None and mode not in ("min", "max"):
+        plus = "" if typed else "+"
+        yield (
+            f"{key}.monitor={monitor}: whether low or high values are better isn't known here: set "
+            f"{plus}{key}.mode=min or {plus}{key}.mode=max"
+        )
+    elif right is not None and mode not in (None, right):
+        better = "lower" if right == "min" else "higher"
+        yield f"{key}.mode={mode}: {better} values of {monitor} are better: leave {key}.mode out, or set it to {right}"
 
 
 def missing_module(target: str) -> str | None:

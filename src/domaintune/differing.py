@@ -1,12 +1,16 @@
 """How two configs differ, and which differences a run may go on with. Imports nothing heavy."""
 
+import copy
 import datetime
+import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 
-from domaintune.config import leaves
+from domaintune.config import default_lr, ends_by_time_alone, leaves, needs_direction
+from domaintune.settings import Config
 
 # Settings that cannot move the numbers: a run may go on with others.
 MAY_DIFFER = (
@@ -25,24 +29,67 @@ MAY_DIFFER = (
     "logger.",
     "paths.",
 )
+# Settings that only say where something lies: whether it is the same is known by the hashes of what it holds.
+DATA_NAMES = ("data.path", "data.val_path", "data.test_path", "data.subset")
+CHECKPOINT_NAME = "model.checkpoint"
 # Settings that a run may go on with where they let it train longer.
 EXTENDABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(key, old, new) of every setting that differs and can move the numbers."""
-    before, after = deciding(old), deciding(new)
-    return [
-        (key, before.get(key), after.get(key)) for key in sorted({*before, *after}) if before.get(key) != after.get(key)
-    ]
+    before, after, unset = deciding(old), deciding(new), defaults()
+    pairs = {key: tuple(side.get(key, unset.get(key)) for side in (before, after)) for key in {*before, *after}}
+    return [(key, *pairs[key]) for key in sorted(pairs) if pairs[key][0] != pairs[key][1]]
 
 
 def deciding(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a config that can move the numbers, by their dotted names; a callback is one setting."""
     plain: Any = OmegaConf.to_container(OmegaConf.create(config))
-    callbacks = {f"callbacks.{name}": each for name, each in (plain.pop("callbacks", None) or {}).items()}
+    callbacks = {f"callbacks.{name}": _callback(each) for name, each in (plain.pop("callbacks", None) or {}).items()}
     settings = {**dict(leaves(plain)), **callbacks}
+    ends = settings.get("trainer.max_steps"), settings.get("trainer.max_epochs")
+    if settings.get("scheduler.warmup_steps", 1) < 1 and ends_by_time_alone(*ends):
+        settings["scheduler.warmup_steps"] = 0  # what earlier versions made of a share of an unknown length
     return {key: value for key, value in settings.items() if not may_differ(key)}
+
+
+def _callback(settings: Any) -> Any:
+    """With the direction that Lightning's callbacks take by themselves, where none is set."""
+    return {"mode": "min", **settings} if needs_direction(settings) and "mode" not in settings else settings
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """What each setting is of which a config says nothing: an earlier version did not have it."""
+    schema = OmegaConf.to_container(OmegaConf.structured(Config))
+    assert isinstance(schema, dict)
+    return {key: value for key, value in leaves(schema) if value != MISSING}
+
+
+def by_content(config: dict[str, Any], hashes: Mapping[str, str | None]) -> dict[str, Any]:
+    """A config with hashes in place of the names of what they are of: it is the same wherever that was moved.
+
+    Args:
+        hashes: SHA-256 of `data` and `weights`; what has none is known by its name.
+    """
+    named: Any = copy.deepcopy(config)
+    if hashes.get("data") is not None:
+        for key in DATA_NAMES:
+            named["data"].pop(key.split(".")[1], None)
+        named["data"]["path"] = hashes["data"]
+    if hashes.get("weights") is not None:
+        if has_default_lr(named):
+            named["optim"]["lr"] = None
+        named["model"]["checkpoint"] = hashes["weights"]
+    return named
+
+
+def has_default_lr(config: dict[str, Any]) -> bool:
+    """Whether the learning rate of a config is the one that its checkpoint has by default."""
+    model, peft = config["model"], (config.get("peft") or {}).get("name", "none")
+    lr: float = config["optim"]["lr"]
+    return lr == default_lr(model["checkpoint"], model.get("measured_lr") or {}, peft)
 
 
 def may_differ(key: str) -> bool:

@@ -16,6 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf.errors import OmegaConfBaseException
 
 from domaintune.config import RunError, UsageError, no_such_setting
+from domaintune.overrides import explain, hand_to_hydra, register_resolvers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +43,9 @@ def told(main: Callable[P, R]) -> Callable[P, R]:
 def run_command(main: Callable[[], Any]) -> None:
     """Runs a command that Hydra composes; what it can't compose ends like a UsageError."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let its exceptions through, to be told apart here
+    register_resolvers()
     try:
+        hand_to_hydra()
         main()
     except HydraException as error:
         _exit_with_message(told_by_hydra(error))
@@ -74,10 +77,7 @@ def told_by_hydra(error: HydraException) -> str:
     """Hydra's message, and for an unknown key the setting that was probably meant."""
     message = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override}: {message.splitlines()[0]}. A value with spaces, commas, brackets or = needs quotes "
-            f"inside the shell's: 'data.path=\"my book (1).txt\"'"
-        )
+        return explain(error.override)
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
         key = cause.full_key

@@ -13,6 +13,7 @@ from rich.text import Text
 from domaintune.results.outcomes import Sweep, Trial, read_sweep, shown, varied_keys
 from domaintune.results.page import page
 from domaintune.results.ranking import Ranking, Row, rank
+from domaintune.wording import escaped_lines
 from domaintune.writing import write_whole
 
 CSV, REPORT = "leaderboard.csv", "report.html"
@@ -59,28 +60,35 @@ def tell(folder: Path) -> None:
     """Writes both files of a sweep, prints its table, and says where they are. Raises as `write`."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     print_board(write(folder), console)
-    console.print(f"{folder / CSV}, {folder / REPORT}", soft_wrap=True)
+    console.print(Text(f"{folder / CSV}, {folder / REPORT}"), soft_wrap=True)
 
 
 def print_board(board: Leaderboard, console: Console) -> None:
     """Rankings with their verdicts, then what failed and why."""
     for number, ranking in enumerate(board.rankings, start=1):
         if len(board.rankings) > 1:
-            console.print(Text(f"ranking {number}: {apart(ranking)}", style="bold"))
-        table = Table("", *board.varied, ranking.metric, "seeds", "to the best", "p", "verdict")
+            console.print(_text(f"ranking {number}: {apart(ranking)}", style="bold"))
+        table = Table()
+        for header in ("", *board.varied, ranking.metric, "seeds", "to the best", "p", "verdict"):
+            table.add_column(_text(header))
         for place, row in enumerate(ranking.rows, start=1):
             values = (shown(row.settings[key]) for key in board.varied)
-            table.add_row(str(place), *map(Text, values), figure(row), seeds(row), *judged(row))
+            table.add_row(str(place), *map(_text, values), figure(row), seeds(row), *judged(row))
         console.print(table)
-        console.print(Text(ranking.conclusion()))
+        console.print(_text(ranking.conclusion()))
         if ranking.why:
-            console.print(Text(ranking.why))
+            console.print(_text(ranking.why))
     if not board.rankings:
         console.print("no trial has finished yet")
     for trial in board.unfinished:
-        console.print(Text(f"{trial.state}  {trial.name}: {trial.why or 'stopped'}", style="red"))
+        console.print(_text(f"{trial.state}  {trial.name}: {trial.why or 'stopped'}", style="red"))
     if waiting := board.sweep.count("pending", "running"):
         console.print(f"{waiting} of {len(board.sweep.trials)} trials have not ended")
+
+
+def _text(text: str, style: str = "") -> Text:
+    """A name as it is: neither the signs of rich's markup nor those of a terminal mean anything in it."""
+    return Text(escaped_lines(text), style=style)
 
 
 def apart(ranking: Ranking) -> str:

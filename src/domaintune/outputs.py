@@ -1,13 +1,17 @@
 """A file of one JSON object a line that is written row by row, and gone on with where a process was killed."""
 
+import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from domaintune.config import RunError, UsageError
 from domaintune.writing import write_whole
+
+MADE_FROM = ".made_from.json"  # how the names of files end that say what others were made from
+OTHER_KINDS = (".csv", ".tsv", ".parquet", ".conll", ".xlsx", ".gz", MADE_FROM)  # what rows of JSON must not be called
 
 
 class Output:
@@ -21,7 +25,17 @@ class Output:
 
     def __init__(self, file: Path, made_from: dict[str, Any], fresh: bool) -> None:
         self.file, self.made_from, self.fresh = file, made_from, fresh
-        self.beside = file.with_name(f"{file.name}.made_from.json")
+        self.beside = file.with_name(f"{file.name}{MADE_FROM}")
+
+    def check(self) -> None:
+        """Raises UsageError where the file can't be written, or holds what is not to be replaced."""
+        try:
+            if self.file.exists():
+                self._refuse_another()
+            else:
+                _refuse_unwritable(self.file)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def begin(self, multiple: int) -> int:
         """Makes the file ready to be added to.
@@ -35,22 +49,38 @@ class Output:
         Raises:
             UsageError: the file holds something else, or can't be written.
         """
+        self.check()
         try:
+            if self._is_started() and not self.fresh:
+                return self._keep(multiple)
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            if self.fresh or not self.file.exists():
-                write_whole(self.beside, json.dumps(self.made_from, indent=2) + "\n")
-                self.file.write_bytes(b"")
-                return 0
-            self._refuse_another()
-            return self._keep(multiple)
+            write_whole(self.beside, json.dumps(self.made_from, indent=2) + "\n")
+            self.file.write_bytes(b"")
         except OSError as error:
-            raise UsageError(f"output={self.file}: can't be written ({error.strerror or error})") from error
+            raise self._unwritable(error) from error
+        return 0
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(f"output={self.file}: can't be written ({error.strerror or error})")
+
+    def _is_started(self) -> bool:
+        """Whether the file is there and this program made it."""
+        return self.file.exists() and self.beside.exists()
 
     def _refuse_another(self) -> None:
-        if not self.beside.exists():
-            raise UsageError(f"output={self.file} is there and was not made by this program; fresh=true replaces it")
-        earlier = json.loads(self.beside.read_text(encoding="utf-8"))
-        if changed := [key for key in self.made_from if earlier.get(key) != self.made_from[key]]:
+        if not self.file.is_file():
+            inside = f"; take a file in it, as output={self.file / 'predictions.jsonl'}" * self.file.is_dir()
+            raise UsageError(f"output={self.file} is no file{inside}")
+        if not self._is_started():
+            if self.file.stat().st_size:
+                raise UsageError(f"output={self.file} is there and was not made by this program; take another output")
+            return
+        try:
+            earlier = json.loads(self.beside.read_text(encoding="utf-8"))
+            changed = [key for key in self.made_from if earlier.get(key) != self.made_from[key]]
+        except (ValueError, AttributeError):
+            raise UsageError(f"{self.beside} is damaged; take another output") from None
+        if changed and not self.fresh:
             raise UsageError(
                 f"output={self.file} was made with another {', another '.join(changed)}; "
                 f"take another name, or fresh=true to replace it"
@@ -73,3 +103,31 @@ class Output:
                 os.fsync(lines.fileno())
         except OSError as error:
             raise RunError(f"output={self.file}: can't be written ({error.strerror or error})") from error
+
+
+def refuse_output(file: Path, inputs: Sequence[str]) -> None:
+    """Raises UsageError where a file is one of those that are read, or is called what its rows are not."""
+    for written in (file, file.with_name(f"{file.name}{MADE_FROM}")):
+        for read in inputs:
+            if _same(written, read):
+                raise UsageError(f"output={file}: {written} is one of the inputs ({read}); take another output")
+    if suffix := next((suffix for suffix in OTHER_KINDS if file.name.lower().endswith(suffix)), None):
+        better = file.with_name(f"{file.name[: -len(suffix)].removesuffix('.jsonl')}.jsonl")
+        raise UsageError(f"output={file}: the rows are JSON, one object a line, and no {suffix}; take output={better}")
+
+
+def _same(written: Path, read: str) -> bool:
+    """Whether two paths are one file, through links too."""
+    try:
+        return os.path.samefile(written, read)
+    except OSError:  # what is written isn't there yet: then only its name can be that of an input
+        return os.path.realpath(written) == os.path.realpath(read)
+
+
+def _refuse_unwritable(file: Path) -> None:
+    """Raises OSError where no file can be made in a folder, or in the first one above it that is there."""
+    folder = next(parent for parent in file.absolute().parents if os.path.lexists(parent))
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder", str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{folder} may not be written to", str(folder))

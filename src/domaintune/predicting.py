@@ -58,7 +58,7 @@ class Predictor:
         return cls(config, tokenizer, model, batch_size, max_new_tokens, chat)
 
     def __call__(self, inputs: list[Input]) -> list[Row]:
-        """A row for each input, in their order; of one in which nothing stands only its place."""
+        """A row for each input, in their order; of one that can't be used its place, and why."""
         predict: Callable[[list[Input]], Iterable[Row]] = {
             "sequence_classification": self._labels,
             "token_classification": self._entities,
@@ -68,7 +68,9 @@ class Predictor:
         asked = [row for row in inputs if row.text is not None]
         with torch.no_grad():
             found = iter(list(predict(asked)) if asked else [])
-        return [{"row": row.place, **(next(found) if row.text is not None else {})} for row in inputs]
+        why = [{"left_out": row.left_out} if row.left_out else {} for row in inputs]
+        rows = zip(inputs, why, strict=True)
+        return [{"row": row.place, **(next(found) if row.text is not None else odd)} for row, odd in rows]
 
     @cached_property
     def _specials(self) -> Specials:

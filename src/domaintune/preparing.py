@@ -21,9 +21,14 @@ class Prepared:
     labels: Labels | None = None  # of tasks that learn labels
 
     def hashes(self) -> dict[str, str | None]:
-        """SHA-256 of the split texts and of the weights; None for weights that are drawn at random."""
+        """SHA-256 of the split texts, of the weights (None where they are drawn at random), and of the checkpoint's
+        config and tokenizer."""
         pretrained = self.config.model.init == "pretrained"
-        return {"data": self.splits.sha256(), "weights": self.checkpoint.weights_hash() if pretrained else None}
+        return {
+            "data": self.splits.sha256(),
+            "weights": self.checkpoint.weights_hash() if pretrained else None,
+            "checkpoint": self.checkpoint.settings_hash(),
+        }
 
 
 def prepare(config: Config) -> Prepared:
@@ -34,6 +39,8 @@ def prepare(config: Config) -> Prepared:
     """
     splits = read_splits(config.data, config.paths.cache, marks_of(config))
     check_sides(splits, config.data)
+    for note in splits.found.notes:
+        say(f"note: {note}")
     needs_weights = config.model.init == "pretrained"
     checkpoint = locate(config.model.checkpoint, needs_weights, config.paths.cache)
     check_family(checkpoint, config.task.name)
@@ -56,7 +63,8 @@ def labels_for(config: Config, splits: Splits, checkpoint: Checkpoint) -> Labels
     if config.data.format not in ("labels", "entities"):
         return None
     pretrained = config.model.init == "pretrained"
-    return read_labels(splits, config.data.format, labels_of(checkpoint, config.task.name) if pretrained else None)
+    known = labels_of(checkpoint, config.task.name) if pretrained else None
+    return read_labels(splits, config.data.format, known, config.data.strict)
 
 
 def may_resize(config: Config) -> bool:

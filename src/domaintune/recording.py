@@ -9,8 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config import RunError, UsageError
-from domaintune.differing import differences, is_longer
+from domaintune.config import DEFAULT_LR, RunError, UsageError
+from domaintune.differing import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.locking import Lock
+from domaintune.overrides import typed_arguments
 from domaintune.settings import Config
+from domaintune.wording import escaped_lines
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
 
+Change = tuple[str, Any, Any]  # a setting, its old and its new value
+HASHED = ("data", "weights", "checkpoint")
 STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run's name where none is given
 PACKAGES = ("domaintune", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 
@@ -80,6 +83,11 @@ class RunFolder:
         file = self.path / "result.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
+    def hashes(self) -> dict[str, str | None]:
+        """SHA-256 of what the earlier process was given, by the names of `claim`; those that it has recorded."""
+        earlier = self.earlier() or {}
+        return {name: earlier[name]["sha256"] for name in HASHED if "sha256" in earlier.get(name, {})}
+
     def update(self, **changes: Any) -> None:
         """Merges into result.json; dictionaries are merged one level deep."""
         for key, value in changes.items():
@@ -93,7 +101,9 @@ class RunFolder:
         """Takes the folder for this config.
 
         Args:
-            hashes: SHA-256 of what the config names: `data` and `weights`.
+            hashes: SHA-256 of what the config names: `data`, `weights`, and the `checkpoint`'s config and tokenizer.
+                Where they are those of the earlier run, data and checkpoint may lie elsewhere than they did; a learning
+                rate that isn't set stays that of the earlier run, and is set in `config`.
 
         Returns:
             whether the run has finished already; `result` is then what it left.
@@ -122,6 +132,7 @@ class RunFolder:
                 self._lock.take()
             self._clear()
         # Where `fresh` moves a folder, another rank may still see it.
+        lr = config.optim.lr
         earlier, longer = ({}, "") if fresh else self._earlier_of(config, hashes)
         if earlier.get("status") == "finished" and not longer:
             self._lock.release()
@@ -130,7 +141,8 @@ class RunFolder:
         self.result = {key: value for key, value in earlier.items() if key not in ("error", "ended")}
         if earlier:
             self.resume_from = self._newest_whole_checkpoint()
-            say(f"going on from {self.resume_from}{longer}")
+            kept = f"; with the optim.lr it began with, {config.optim.lr:g}" if config.optim.lr != lr else ""
+            say(f"going on from {self.resume_from}{longer}{kept}")
         # Before the config: a run that is to train longer is known as unfinished from here on, whatever is killed.
         self.update(status="running", command=command, started=now(), versions=versions(), **git_state())
         if process_rank() == 0:
@@ -173,11 +185,12 @@ class RunFolder:
 
     def _refuse_another(self, config: Config, hashes: dict[str, str | None], earlier: dict[str, Any]) -> str:
         """What lets the run train longer than before, in words."""
-        changed = differences(read_config(self.path), asdict(config))
+        before = read_config(self.path)
+        changed = self._without_moves(differences(before, asdict(config)), hashes, before, config)
         longer = [change for change in changed if is_longer(*change)]
         changed = [change for change in changed if change not in longer]
-        for name, digest in hashes.items():
-            if (old := earlier.get(name, {}).get("sha256")) != digest:
+        for name in ("data", "weights"):
+            if (old := earlier.get(name, {}).get("sha256")) != (digest := hashes[name]):
                 changed.append((f"{name} (SHA-256)", str(old)[:12], str(digest)[:12]))
         if changed:
             listed = "\n".join(f"  - {key}: {old} -> {new}" for key, old, new in changed)
@@ -186,6 +199,22 @@ class RunFolder:
                 f"Take another name, or fresh=true to move the old run aside and start over"
             )
         return "".join(f"; trained longer: {key} {old} -> {new}" for key, old, new in longer)
+
+    def _without_moves(
+        self, changed: list[Change], hashes: Mapping[str, str | None], before: dict[str, Any], config: Config
+    ) -> list[Change]:
+        """The differences without those that come of other names for the same data and the same checkpoint."""
+        old, moved = self.hashes(), set()
+        if old.get("data") == hashes.get("data"):
+            moved |= {*DATA_NAMES}
+        same = {old[name] == hashes[name] for name in ("weights", "checkpoint") if name in old and name in hashes}
+        known = any(old.get(name) is not None for name in ("weights", "checkpoint"))
+        if same == {True} and known:
+            moved.add(CHECKPOINT_NAME)
+            if has_default_lr(before) and has_default_lr(asdict(config)):
+                moved.add("optim.lr")
+                _keep_lr(before, config)
+        return [change for change in changed if change[0] not in moved]
 
     def _move_aside(self) -> None:
         if any(file != self._lock.file for file in self.path.iterdir()):
@@ -214,6 +243,14 @@ class RunFolder:
             self._lock.release()
 
 
+def _keep_lr(before: dict[str, Any], config: Config) -> None:
+    """The rate that was measured for a checkpoint stays, and is known under the checkpoint's new name, too."""
+    if config.optim.lr != before["optim"]["lr"]:
+        measured = before["model"]["measured_lr"].get(before["model"]["checkpoint"], DEFAULT_LR)
+        config.model.measured_lr = {**config.model.measured_lr, config.model.checkpoint: measured}
+        config.optim.lr = before["optim"]["lr"]
+
+
 def _ailing(file: Path) -> str:
     """What is wrong with a checkpoint that isn't known to be whole."""
     if not file.exists():
@@ -226,7 +263,22 @@ def _ailing(file: Path) -> str:
 def say(text: str) -> None:
     """Prints a line, once for all processes of a run."""
     if process_rank() == 0:
-        print(text, flush=True)
+        print(escaped_lines(text), flush=True)
+
+
+@contextmanager
+def optional(what: str) -> Iterator[None]:
+    """A block that a run can do without, as a picture or a table: its exceptions are told, and the run goes on.
+
+    Args:
+        what: the words for it, as in "the table could not be printed".
+    """
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        with suppress(Exception):
+            say(f"note: {what}: {type(error).__name__}: {first}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -243,7 +295,7 @@ def now() -> str:
 
 def typed_command() -> str:
     """The command line of this process, as one could type it again."""
-    return shlex.join(["python", *sys.argv])
+    return shlex.join(["python", *typed_arguments()])
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.data.finding import passed_over
 from domaintune.data.left_out import counted
-from domaintune.recording import RunFolder, read_config
+from domaintune.optim.schedules import warmup_length
+from domaintune.recording import RunFolder, optional, read_config
 from domaintune.settings import Config
+from domaintune.wording import escaped
 
 EMBEDDED = {
     "domain": "embedded: the documentation of Python",
@@ -36,6 +40,11 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 def print_plan(config: Config, run: RunFolder, devices: int) -> None:
     """Model, data, device and step counts: the derived numbers that a person can check."""
+    with optional("the plan could not be printed"):
+        _print_plan(config, run, devices)
+
+
+def _print_plan(config: Config, run: RunFolder, devices: int) -> None:
     weights, data, precision = run.result["weights"], run.result["data"], run.result["precision"]
     source = "random weights, shape of" if weights["init"] == "random" else "weights of"
     rows = {
@@ -46,7 +55,7 @@ def print_plan(config: Config, run: RunFolder, devices: int) -> None:
         "data": _data(config, data),
         **{side: _side(data[side]) for side in ("train", "val", "test")},
         "length": _length(config, data["train"]["batches"], devices),
-        "optimizer": f"AdamW, lr {config.optim.lr:g}, {config.scheduler.name} after warm-up",
+        "optimizer": f"AdamW, lr {config.optim.lr:g}, {run.result['schedule']['words']}",
         "precision": f"{precision['name']} on {precision['device']}: {precision['why']}",
         "folder": _shown(run),
     }
@@ -67,21 +76,53 @@ def _trained(config: Config, weights: dict[str, Any]) -> str:
 def _length(config: Config, batches: int, devices: int) -> str:
     """How many optimizer steps there will be, and what ends the run."""
     trainer = config.trainer
-    each = math.ceil(batches / devices)
-    limit = trainer.limit_train_batches
-    each = min(each, limit) if isinstance(limit, int) else int(each * limit)
-    steps = math.ceil(each / trainer.accumulate_grad_batches)
-    rows = f"{each:,} batches of {config.data.batch_size} {config.data.batching} rows an epoch"
+    each, ends = _batches(config, batches, devices), _ends(config, batches, devices)
+    said = f"{each:,} batches of {config.data.batch_size} {config.data.batching} rows an epoch"
     if devices > 1:
-        rows += f" on each of {devices} devices"
-    ends = {}
+        said += f" on each of {devices} devices"
+    if ends:
+        said += f"; {min(ends):,} optimizer steps ({ends[min(ends)]})"
+    if ends and trainer.max_steps > min(ends):
+        said += f"; trainer.max_steps={trainer.max_steps} is more: trainer.max_epochs=-1 lets the run get there"
+    return said + (f"; at most trainer.max_time={trainer.max_time}" if trainer.max_time else "")
+
+
+def _batches(config: Config, batches: int, devices: int) -> int:
+    """Of an epoch, on each device."""
+    each, limit = math.ceil(batches / devices), config.trainer.limit_train_batches
+    return min(each, limit) if isinstance(limit, int) else int(each * limit)
+
+
+def _ends(config: Config, batches: int, devices: int) -> dict[int, str]:
+    """{optimizer steps: the setting that ends the run after them}; empty where time alone does."""
+    trainer, ends = config.trainer, {}
     if trainer.max_epochs not in (None, -1):
+        steps = math.ceil(_batches(config, batches, devices) / trainer.accumulate_grad_batches)
         ends[steps * int(trainer.max_epochs or 0)] = f"trainer.max_epochs={trainer.max_epochs}"
     if trainer.max_steps != -1:
         ends[trainer.max_steps] = f"trainer.max_steps={trainer.max_steps}"
-    total = f"; {min(ends):,} optimizer steps ({ends[min(ends)]})" if ends else ""
-    time_limit = f"; at most trainer.max_time={trainer.max_time}" if trainer.max_time else ""
-    return rows + total + time_limit
+    return ends
+
+
+def schedule(config: Config, batches: int, devices: int) -> dict[str, Any]:
+    """What becomes of the learning rate in a run, for result.json.
+
+    Args:
+        batches: of an epoch, on all devices together.
+    """
+    shape, steps = config.scheduler, min(_ends(config, batches, devices), default=math.inf)
+    warmup = warmup_length(shape.warmup_steps, steps)
+    words = f"{shape.name} after a warm-up of {warmup:,} step{'s' * (warmup != 1)}" if warmup else shape.name
+    if shape.warmup_steps >= 1 and warmup != shape.warmup_steps:
+        words += f"; scheduler.warmup_steps={shape.warmup_steps:g} is no less than the run: cut to half of it"
+    if shape.name != "constant" and not math.isfinite(steps):
+        words += "; it never falls, since trainer.max_time alone ends the run: trainer.max_steps would let it"
+    return {
+        "name": shape.name,
+        "steps": steps if math.isfinite(steps) else None,
+        "warmup_steps": warmup,
+        "words": words,
+    }
 
 
 def _data(config: Config, data: dict[str, Any]) -> str:
@@ -96,6 +137,8 @@ def _data(config: Config, data: dict[str, Any]) -> str:
         said += f", of groups in data.val_path or data.test_path left out: {data['held_out_groups_left_out']:,}"
     if data["left_out"]:
         said += f", left out: {counted(data['left_out'])}"
+    if words := passed_over(data["other_files"], data["own_files"]):
+        said += f"\nleft out: {words}"
     if unused := data["messages_after_last_answer"]:
         said += f"\nmessages after the last answer of a chat, which are not learnt from: {unused:,}"
     if config.data.batching == "concatenated":
@@ -133,16 +176,22 @@ def _examples(account: dict[str, Any]) -> str:
         return said
     classes = sorted(account["classes"].items(), key=lambda item: -item[1])
     more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
-    return f"{said}\n{', '.join(f'{name} {count:,}' for name, count in classes[:CLASSES])}{more}"
+    return f"{said}\n{', '.join(f'{escaped(name)} {count:,}' for name, count in classes[:CLASSES])}{more}"
 
 
 def print_result(run: RunFolder) -> None:
     """Before and after, a sample of each, where everything is, and what to try next."""
+    with optional("the results, which are in result.json, could not be printed"):
+        _print_result(run)
+
+
+def _print_result(run: RunFolder) -> None:
     result = run.result
     metrics = result["metrics"]
     table = Table("validation", "before", "after (best.ckpt)")
-    for name in metrics["after"]:
-        table.add_row(name.removeprefix("val/"), f"{metrics['before'][name]:.4g}", f"{metrics['after'][name]:.4g}")
+    for name, after in metrics["after"].items():
+        before = f"{metrics['before'][name]:.4g}" if name in metrics["before"] else ""
+        table.add_row(Text(escaped(name.removeprefix("val/"))), before, f"{after:.4g}")
     console.print(table)
     before, after = result["samples"]["before"], result["samples"]["after"]
     for prompt in [prompt for prompt in after if prompt in before][:1]:
@@ -189,9 +238,16 @@ def _shown(run: RunFolder) -> str:
 
 def model_card(config: Config, run: RunFolder) -> str:
     """README.md of an export: what it was made from and how well it does."""
+    with optional("the model card could not be written"):
+        return _model_card(config, run)
+    return f"# {escaped(config.name)}\n"
+
+
+def _model_card(config: Config, run: RunFolder) -> str:
     result, after = run.result, run.result["metrics"]["after"]
     figures = "\n".join(
-        f"| {name} | {result['metrics']['before'][name]:.4f} | {value:.4f} |" for name, value in after.items()
+        f"| {_in_markdown(name)} | {result['metrics']['before'].get(name, math.nan):.4f} | {value:.4f} |"
+        for name, value in after.items()
     )
     base = config.model.checkpoint
     learnt_from = config.data.path or EMBEDDED[config.data.embedded or "domain"].removeprefix("embedded: ")
@@ -213,3 +269,8 @@ Trained on {result["tokens_trained"]:,} tokens of {learnt_from} in
 {result["steps"]:,} steps. SHA-256 of the split text: {result["data"]["sha256"]}; of the weights it started from:
 {result["weights"]["sha256"] or "none, they were random"}.
 """
+
+
+def _in_markdown(name: str) -> str:
+    """A name in a cell of a table, as it is."""
+    return re.sub(r"([\\`*_\[\]<>|~$&#!])", r"\\\1", escaped(name))

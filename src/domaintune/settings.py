@@ -5,6 +5,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+# A text, a list of texts or null: a union that OmegaConf has no type for.
+TEXT_OR_TEXTS = {"kind": "text or texts"}
+
 
 @dataclass
 class ModelConfig:
@@ -32,7 +35,7 @@ class PeftConfig:
 class TaskConfig:
     name: str = MISSING
     monitor: str = MISSING
-    mode: str = MISSING
+    mode: str | None = None
     class_weights: str = "none"
     mask_fraction: float = 0.15
     generate_examples: int = 32
@@ -42,9 +45,9 @@ class TaskConfig:
 class DataConfig:
     format: str = "text"
     embedded: str | None = "domain"
-    path: Any = None
-    val_path: Any = None
-    test_path: Any = None
+    path: Any = field(default=None, metadata=TEXT_OR_TEXTS)
+    val_path: Any = field(default=None, metadata=TEXT_OR_TEXTS)
+    test_path: Any = field(default=None, metadata=TEXT_OR_TEXTS)
     subset: str | None = None
     unit: str | None = None
     text_column: str = "text"

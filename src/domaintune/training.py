@@ -31,8 +31,8 @@ from domaintune.models.families import check_vocabulary
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters
 from domaintune.preparing import Prepared, may_resize
-from domaintune.recording import RunFolder, process_rank, read_config, say
-from domaintune.reporting import model_card, print_plan, print_result
+from domaintune.recording import RunFolder, optional, process_rank, read_config, say
+from domaintune.reporting import model_card, print_plan, print_result, schedule
 from domaintune.results.outcomes import trial_overrides, varied_settings
 from domaintune.settings import Config
 from domaintune.sharding import is_sharded, load_whole
@@ -50,7 +50,10 @@ def train(prepared: Prepared, run: RunFolder) -> float:
         the monitored metric of best.ckpt.
     """
     with run.recording():
-        return _train(prepared, run)
+        metric = _train(prepared, run)
+    if process_rank() == 0:
+        print_result(run)  # what goes wrong from here on leaves the run finished
+    return metric
 
 
 def _train(prepared: Prepared, run: RunFolder) -> float:
@@ -73,9 +76,9 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         after = run.result["metrics"]["after"]
         run.update(seconds=time.perf_counter() - started)
         if trainer.is_global_zero:
-            log_hyperparameters(trainer, run, after)
+            with optional("the hyperparameters could not be logged"):
+                log_hyperparameters(trainer, run, after)
             _export(prepared, run, data, task)
-            print_result(run)
     return float(after[config.task.monitor])
 
 
@@ -222,6 +225,7 @@ def describe(
     )
     for note in data.notes():
         say(f"note: {note}")
+    run.update(schedule=schedule(prepared.config, run.result["data"]["train"]["batches"], trainer.world_size))
     if trainer.is_global_zero:
         print_plan(prepared.config, run, trainer.world_size)
 

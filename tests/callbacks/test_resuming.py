@@ -1,9 +1,12 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
-from domaintune.callbacks.resuming import random_states, set_random_states
+from domaintune.callbacks.resuming import random_states, remove_points, set_random_states
 
 
 def draw() -> list[float]:
@@ -16,3 +19,25 @@ def test_random_states_go_through_a_checkpoint_as_plain_containers(tmp_path) -> 
     wanted = [draw() for _ in range(3)]
     set_random_states(torch.load(tmp_path / "states", weights_only=True))
     assert [draw() for _ in range(3)] == wanted
+
+
+def points(folder: Path) -> dict[str, list[int]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_the_figures_of_a_step_are_taken_out_of_the_curves_and_nothing_else(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (5, 6):
+            for tag in ("train/loss", "lr", "train/tokens_per_second", "val/loss"):
+                writer.add_scalar(tag, step, step)
+            writer.add_text("samples", "text", step)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    remove_points(tmp_path, 7)
+    assert file.read_bytes() == whole
+    file.write_bytes(whole + b"cut off")
+    remove_points(tmp_path, 6)
+    assert points(tmp_path) == {"train/loss": [5], "lr": [5], "train/tokens_per_second": [5], "val/loss": [5, 6]}
+    assert file.read_bytes().endswith(b"cut off")
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]

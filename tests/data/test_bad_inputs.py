@@ -47,6 +47,15 @@ class Read:
     blank: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Odd:
+    """A row that can't be used: left out under the reason, or refused at the place with data.strict=true."""
+
+    reason: str
+    place: str
+    message: str
+
+
 def file(name: str, content: str | bytes, **settings: Any) -> Make:
     def make(folder: Path) -> dict[str, Any]:
         raw = content.encode() if isinstance(content, str) else content
@@ -162,23 +171,26 @@ LINK = r"a link that leads nowhere, or to what may not be read"
 ABSENT = r"no such file or folder \(from .*\)"
 LOCKED = r"can't be read \(Permission denied\)"
 USABLE = r"usable are \.txt, \.md, \.conll, \.jsonl, .* with \.gz after it"
-QUOTES = r"; a field that begins with a quote must end with one, and a quote inside it is written twice"
+QUOTES = (
+    r"; a field that begins with a quote must end with one, and a quote inside it is written twice\. Where quotes are "
+    r"letters, data\.quoting=none reads them"
+)
+PARTED = r"a \.csv file is parted by commas, a \.tsv file by tabs"
 RAGGED = r"; a text that holds the separator or a line end must stand in quotes"
+NO_ENCODING = r"none of the usual encodings reads it as text\. If it is text, data\.encoding=NAME says .*"
 CHAT = r"field 'messages' must be a list of objects with role and content"
 COMPLETION = r"neither 'messages' nor both 'prompt' and 'completion'"
 
 
-def latin(byte: int, sign: str = "e9") -> Refused:
-    return Refused(
-        rf"{{file}}: not UTF-8 at byte {byte} \(0x{sign}\); text in another encoding must be converted, .* -t UTF-8"
-    )
+def latin(line: int, byte: int, sign: str = "e9") -> Refused:
+    return at(f"line {line}", rf"not UTF-8 at byte {byte} \(0x{sign}\); data\.encoding=windows-1252 would read it.*")
 
 
 def at(place: str, what: str) -> Refused:
     return Refused(rf"{{file}}, {place}: {what}")
 
 
-CASES: dict[str, tuple[Make, Refused | Read]] = {
+CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     # Nothing in it.
     "an empty file": (file("a.txt", ""), Refused("{file}: " + NO_TEXT)),
     "an empty packed file": (packed("a.txt.gz", b""), Refused("{file}: " + NO_TEXT)),
@@ -200,7 +212,10 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
         Refused(NOTHING + r"blank 7 \({file}:1, {file}:2, {file}:3, {file}:4, {file}:5, \.\.\.\): .*"),
     ),
     # Bytes that are no text.
-    "a picture called .txt": (file("a.txt", b"\x89PNG\r\n\x1a\n\0\0"), latin(0, "89")),
+    "a picture called .txt": (
+        file("a.txt", b"\x89PNG\r\n\x1a\n\0\0"),
+        at("line 1", rf"not UTF-8 at byte 0 \(0x89\); {NO_ENCODING}"),
+    ),
     "a program called .txt": (file("a.txt", b"\x7fELF\x02\x01\x01\0\0\0\n\0"), at("line 1", NUL)),
     "a NUL in a paragraph": (file("a.txt", "one\n\ntwo\nth\0ree\n"), at("line 4", NUL)),
     "a NUL in a line": (file("a.txt", "one\n\ntwo\nth\0ree\n", unit="line"), at("line 4", NUL)),
@@ -212,46 +227,96 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     ),
     "an escaped NUL in a .jsonl": (
         jsonl({"text": "a"}, {"text": "b\0"}),
-        at("line 2", "field 'text' holds a NUL character"),
+        Odd("wrong type", "line 2", "field 'text' holds a NUL character"),
     ),
     "a NUL in a .json list": (
         file("a.json", '[{"text": "a"},\n{"text": "\0"}]'),
         at("line 2", r"not JSON at column 11 \(Invalid control.*\)"),
     ),
-    "a NUL in parquet": (parquet({"text": ["a", "b\0"]}), at("row 2", "field 'text' holds a NUL character")),
-    "Latin-1": (file("a.txt", b"caf\xe9 au lait"), latin(3)),
-    "Latin-1 behind a byte order mark": (file("a.txt", b"\xef\xbb\xbfcaf\xe9 au lait"), latin(6)),
-    "Latin-1 in a .jsonl": (file("a.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n'), latin(27)),
-    "Latin-1 in a .json": (file("a.json", b'[{"text": "a"},\n{"text": "caf\xe9"}]'), latin(29)),
-    "Latin-1 in a .csv": (file("a.csv", b"text\na\ncaf\xe9\n"), latin(10)),
+    "a NUL in parquet": (
+        parquet({"text": ["a", "b\0"]}),
+        Odd("wrong type", "row 2", "field 'text' holds a NUL character"),
+    ),
+    "Latin-1": (file("a.txt", b"caf\xe9 au lait"), latin(1, 3)),
+    "Latin-1 behind a byte order mark": (file("a.txt", b"\xef\xbb\xbfcaf\xe9 au lait"), latin(1, 6)),
+    "Latin-1 in a .jsonl": (file("a.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n'), latin(2, 27)),
+    "Latin-1 in a .json": (file("a.json", b'[{"text": "a"},\n{"text": "caf\xe9"}]'), latin(2, 29)),
+    "Latin-1 in a .csv": (file("a.csv", b"text\na\ncaf\xe9\n"), latin(3, 10)),
     "Latin-1 in a packed file": (
         packed("a.txt.gz", b"a\n\ncaf\xe9\n"),
-        Refused(r"{file}: not UTF-8 at byte 6 of what is packed in it \(0xe9\); .*"),
+        at("line 3", r"not UTF-8 at byte 6 of what is packed in it \(0xe9\); data\.encoding=windows-1252 would .*"),
     ),
     "Latin-1 in a packed file that is cut": (
         packed("a.txt.gz", b"caf\xe9 " + os.urandom(100_000), -50_000),
-        Refused(r"{file}: not (UTF-8|a whole gzip file).*"),
+        Refused(r"{file}(, line 1)?: not (UTF-8|a whole gzip file).*"),
     ),
     "Latin-1 in parquet": (latin_in_parquet, Refused(r"{file}: damaged, or not a parquet file \('utf-8' .*0xe9.*\)")),
     "Latin-1 beyond the first MiB": (
         file("a.txt", (b"a" * 126 + b"\n\n") * (3 * MiB // 128) + b"\xe9x"),
-        latin(3 * MiB),
+        latin(3 * MiB // 128 * 2 + 1, 3 * MiB),
     ),
     "a sign that a buffer's end cuts, then Latin-1": (
         file("a.txt", b"a" * (MiB - 1) + "é".encode() + b"\xe9x"),
-        latin(MiB + 1),
+        latin(1, MiB + 1),
     ),
-    "half a sign at a buffer's end": (file("a.txt", b"a" * (MiB - 2) + b"\xe2\x82x"), latin(MiB - 2, "e2")),
-    "half a sign at the file's end": (file("a.txt", b"ab\xe2\x82"), latin(2, "e2")),
-    "UTF-16": (
-        file("a.txt", "größer".encode("utf-16")),
-        Refused(r"{file}: not UTF-8 at byte 0 \(0xff\); .* iconv -f UTF-16 -t UTF-8"),
+    "half a sign at a buffer's end": (file("a.txt", b"a" * (MiB - 2) + b"\xe2\x82x"), latin(1, MiB - 2, "e2")),
+    "half a sign at the file's end": (file("a.txt", b"ab\xe2\x82"), latin(1, 2, "e2")),
+    "UTF-16": (file("a.txt", "größer\n\nbreit".encode("utf-16")), Read(["größer", "breit"])),
+    "UTF-16 in a .csv": (file("a.csv", b"\xfe\xff" + "text\na\nb\n".encode("utf-16-be")), Read(["a", "b"])),
+    "UTF-16 in a packed .jsonl": (
+        packed("a.jsonl.gz", '{"text": "größer"}\n{"text": "b"}'.encode("utf-16")),
+        Read(["größer", "b"]),
     ),
-    "UTF-16 in a .csv": (
-        file("a.csv", b"\xfe\xff" + "text\na\n".encode("utf-16-be")),
-        Refused(r"{file}: .* \(0xfe\); .* iconv -f UTF-16 -t UTF-8"),
+    "UTF-32 in a .json": (file("a.json", '\n[{"text": "é"}, {"text": "b"}]'.encode("utf-32")), Read(["é", "b"])),
+    "UTF-16 that is cut": (
+        file("a.txt", "größer\nbreit".encode("utf-16")[:-1]),
+        at("line 2", r"not UTF-16-LE at byte 24 \(0x74\); .*"),
     ),
-    "UTF-16 without a mark": (file("a.txt", "plain\n".encode("utf-16-le")), at("line 1", NUL)),
+    "UTF-16 without a mark": (
+        file("a.txt", "plain\n".encode("utf-16-le")),
+        at("line 1", NUL + r"; data\.encoding=utf-16-le would read it"),
+    ),
+    "UTF-16 without a mark, not plain": (
+        file("a.txt", "größer\n".encode("utf-16-be")),
+        at("line 1", r"not UTF-8 at byte 5 \(0xf6\); data\.encoding=utf-16-be would read it"),
+    ),
+    "UTF-8 with a damaged byte": (
+        file("a.txt", "é ä ö ü ß\n\n".encode() + b"caf\xe9 au lait"),
+        at("line 3", r"not UTF-8 at byte 19 \(0xe9\), though what stands before it is; this byte is damaged, or .*"),
+    ),
+    "UTF-8 that ends within a character": (
+        file("a.txt", "é ä ö ü ß é".encode()[:-1]),
+        at("line 1", r"not UTF-8 at byte 15 \(0xc3\), though .*; the file ends within a character"),
+    ),
+    "an encoding that nobody knows": (
+        file("a.txt", "a", encoding="ansi"),
+        Refused(r"data\.encoding=ansi: no encoding of text has this name; .*"),
+    ),
+    "an encoding with a wrong letter": (
+        file("a.txt", "a", encoding="gb2132"),
+        Refused(r"data\.encoding=gb2132: no encoding of text has this name; did you mean gb2312\?; usual are .*"),
+    ),
+    "an encoding of no text": (
+        file("a.txt", "a", encoding="base64"),
+        Refused(r"data\.encoding=base64: no encoding of text has this name.*"),
+    ),
+    "Big5": (file("a.txt", "我們在這裡\n\n等你".encode("big5"), encoding="Big5"), Read(["我們在這裡", "等你"])),
+    "Big5 in a .csv": (file("a.csv", "text\n我們\n等你\n".encode("big5"), encoding="big5"), Read(["我們", "等你"])),
+    "GBK in a packed .jsonl": (
+        lambda folder: {
+            **packed("a.jsonl.gz", '{"text": "我们"}\n{"text": "等你"}'.encode("gbk"))(folder),
+            "encoding": "gbk",
+        },
+        Read(["我们", "等你"]),
+    ),
+    "UTF-8 that is called Big5": (
+        file("a.txt", "一\n我們在這裡".encode(), encoding="big5"),
+        at("line 1", r"not BIG5 at byte 2 \(0x80\); it is UTF-8, so leave data\.encoding out"),
+    ),
+    "a mark goes before the encoding that is set": (
+        file("a.txt", b"\xef\xbb\xbfgr\xc3\xbc\xc3\x9fe\n\nb", encoding="windows-1252"),
+        Read(["grüße", "b"]),
+    ),
     # Odd, and read.
     "a byte order mark": (file("a.txt", b"\xef\xbb\xbfone\n\ntwo"), Read(["one", "two"])),
     "CRLF": (file("a.txt", "one\r\nmore\r\n\r\ntwo"), Read(["one\nmore", "two"])),
@@ -307,21 +372,27 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
         file("a.json", "5"),
         Refused("{file}: one int; rows are a list of objects, or one object a line"),
     ),
-    "a row that is a list": (file("a.jsonl", '{"text": "a"}\n["b"]\n'), at("line 2", OBJECT + "list")),
-    "a row that is a string": (file("a.json", '[{"text": "a"}, "b"]'), at("row 2", OBJECT + "str")),
+    "a row that is a list": (file("a.jsonl", '{"text": "a"}\n["b"]\n'), Odd("wrong type", "line 2", OBJECT + "list")),
+    "a row that is a string": (file("a.json", '[{"text": "a"}, "b"]'), Odd("wrong type", "row 2", OBJECT + "str")),
     "a row without the field": (
         jsonl({"text": "a"}, {"body": "b", "n": 1}),
-        at("line 2", r"no field 'text'; it has 'body', 'n'; " + COLUMN),
+        Odd("missing field", "line 2", r"no field 'text'; it has 'body', 'n'; " + COLUMN),
     ),
-    "a row without any field": (jsonl({"text": "a"}, {}), at("line 2", r"no field 'text'; it has none; " + COLUMN)),
-    "a number for a text": (jsonl({"text": "a"}, {"text": 5}), at("line 2", "field 'text' must be a string, not int")),
+    "a row without any field": (
+        jsonl({"text": "a"}, {}),
+        Odd("missing field", "line 2", r"no field 'text'; it has none; " + COLUMN),
+    ),
+    "a number for a text": (
+        jsonl({"text": "a"}, {"text": 5}),
+        Odd("wrong type", "line 2", "field 'text' must be a string, not int"),
+    ),
     "a list for a text": (
         jsonl({"text": "a"}, {"text": ["b"]}),
-        at("line 2", "field 'text' must be a string, not list"),
+        Odd("wrong type", "line 2", "field 'text' must be a string, not list"),
     ),
     "an object for a text": (
         jsonl({"text": "a"}, {"text": {"text": "b"}}),
-        at("line 2", "field 'text' must be a string, not dict"),
+        Odd("wrong type", "line 2", "field 'text' must be a string, not dict"),
     ),
     "nested very deeply": (
         file("a.jsonl", '{"text": "a"}\n{"text": "b", "x": ' + "[" * 10**5 + "]" * 10**5 + "}"),
@@ -337,11 +408,11 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     ),
     "half of a surrogate pair": (
         file("a.jsonl", '{"text": "a"}\n{"text": "half \\ud83d"}'),
-        at("line 2", "field 'text' holds half a surrogate pair, which is no text"),
+        Odd("wrong type", "line 2", "field 'text' holds half a surrogate pair, which is no text"),
     ),
     "half of a surrogate pair in a group": (
         file("a.jsonl", '{"text": "a", "by": "\\ud83d"}', group_column="by"),
-        at("line 1", "field 'by' holds half a surrogate pair, .*"),
+        Odd("wrong type", "line 1", "field 'by' holds half a surrogate pair, .*"),
     ),
     # Tables.
     "a .csv without the column": (
@@ -350,8 +421,21 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     ),
     "a .csv with semicolons": (
         file("a.csv", "n;text\n1;a\n"),
-        at("line 1", r"no field 'text'; it has 'n;text'; " + COLUMN),
+        at("line 1", r"the header has one column, 'n;text', whose parts seem to be parted by semicolons; " + PARTED),
     ),
+    "a .csv with tabs": (
+        file("a.csv", "n\ttext\n1\ta\n"),
+        at("line 1", r"the header has one column, 'n\\ttext', whose parts seem to be parted by tabs; " + PARTED),
+    ),
+    "a .tsv with commas": (
+        file("a.tsv", "n,text\n1,a\n"),
+        at("line 1", r"the header has one column, 'n,text', whose parts seem to be parted by commas; " + PARTED),
+    ),
+    "a .csv that declares semicolons": (
+        file("a.csv", "sep=;\nn;text\n1;a\n"),
+        at("line 1", r"the header has one column, 'sep=;', whose parts seem to be parted by semicolons; " + PARTED),
+    ),
+    "a .csv that declares commas": (file("a.csv", "sep=,\nn,text\n1,a\n2,b\n"), Read(["a", "b"])),
     "two columns called text": (file("a.csv", "text,n,text\na,1,b\n"), at("line 1", "two columns are called 'text'")),
     "a row that is too short": (
         file("a.csv", 'text,n\n"a\nb",1\nc\n'),
@@ -369,17 +453,46 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
         file("a.csv", 'text\nfine\n"say "so" twice"\n'),
         at("line 3", r"broken quotes \(.*\)" + QUOTES),
     ),
-    "a .tsv with an inch sign": (
-        file("a.tsv", 'text\tn\nfine\t1\n"5\t2\n'),
+    "a .tsv with an inch sign": (file("a.tsv", 'text\tn\nfine\t1\n"5\t2\n'), Read(["fine", '"5'])),
+    "a .tsv with an inch sign that is said to be quoted": (
+        file("a.tsv", 'text\tn\nfine\t1\n"5\t2\n', quoting="csv"),
         at("line 3", r"broken quotes \(.*\)" + QUOTES),
+    ),
+    "a .tsv in which quotes would take in rows": (
+        file("a.tsv", 'text\tn\n"one\t1\ntwo\t2\nthree"\t3\n'),
+        Read(['"one', "two", 'three"']),
+    ),
+    "a .tsv that is quoted": (
+        file("a.tsv", 'text\tn\n"one\tor two\nlines"\t1\n"say ""so"""\t2\n'),
+        Read(["one\tor two\nlines", 'say "so"']),
+    ),
+    "a .tsv whose cells hold line ends": (file("a.tsv", 'text\tn\n"one\nlines"\t1\nb\t2\n'), Read(["one\nlines", "b"])),
+    "a .tsv whose quotes are the same either way": (file("a.tsv", 'text\tn\n"one"\t1\ntwo\t2\n'), Read(["one", "two"])),
+    "a .tsv of one column that is quoted": (file("a.tsv", 'text\n"one\nmore"\ntwo\n'), Read(["one\nmore", "two"])),
+    "a .csv whose quotes are letters": (
+        file("a.csv", 'text,n\n"one,1\ntwo",2\n', quoting="none"),
+        Read(['"one', 'two"']),
+    ),
+    "a comma where quotes are letters": (
+        file("a.csv", 'text,n\n"one, two",1\n', quoting="none"),
+        at("line 2", r"3 fields, and the header has 2; quotes are letters here, .* data\.quoting=csv reads them as .*"),
     ),
     "parquet without the column": (
         parquet({"body": ["a"], "n": [1]}),
         Refused(r"{file}: no field 'text'; it has 'body', 'n'; " + COLUMN),
     ),
-    "parquet with numbers": (parquet({"text": [1, 2]}), at("row 1", "field 'text' must be a string, not int")),
-    "parquet with lists": (parquet({"text": [None, ["a"]]}), at("row 2", "field 'text' must be a string, not list")),
-    "parquet with bytes": (parquet({"text": [b"a"]}), at("row 1", "field 'text' must be a string, not bytes")),
+    "parquet with numbers": (
+        parquet({"text": [1, 2]}),
+        Odd("wrong type", "row 1", "field 'text' must be a string, not int"),
+    ),
+    "parquet with lists": (
+        parquet({"text": [None, ["a"]]}),
+        Odd("wrong type", "row 2", "field 'text' must be a string, not list"),
+    ),
+    "parquet with bytes": (
+        parquet({"text": [b"a"]}),
+        Odd("wrong type", "row 1", "field 'text' must be a string, not bytes"),
+    ),
     "parquet with a column twice": (twice_a_column, Refused("{file}: two columns are called 'text'")),
     "parquet that is cut": (parquet({"text": ["a" * 9] * 500}, lambda raw: raw[:2000]), Refused(PARQUET)),
     "parquet that is damaged inside": (
@@ -389,15 +502,15 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     "text called .parquet": (file("a.parquet", "text\na\n"), Refused(PARQUET)),
     "a group that is missing": (
         jsonl({"text": "a", "by": "x"}, {"text": "b"}, group_column="by"),
-        at("line 2", r"nothing in 'by', which data\.group_column names; it has 'text'"),
+        Odd("no group", "line 2", r"nothing in 'by', which data\.group_column names; it has 'text'"),
     ),
     "a group that is blank": (
         file("a.csv", "text,by\na,x\nb,\n", group_column="by"),
-        at("line 3", r"nothing in 'by', which data\.group_column names; it has 'text', 'by'"),
+        Odd("no group", "line 3", r"nothing in 'by', which data\.group_column names; it has 'text', 'by'"),
     ),
     "a group that is a list": (
         jsonl({"text": "a", "by": ["x"]}, group_column="by"),
-        at("line 1", "field 'by' must be a string, not list"),
+        Odd("wrong type", "line 1", "field 'by' must be a string, not list"),
     ),
     "groups in a text file": (
         file("a.txt", "a", group_column="by"),
@@ -423,7 +536,10 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     "a glob that matches nothing": (path("*.txt"), Refused(r"data\.path={folder}/\*\.txt: " + ABSENT)),
     "a glob that matches nothing usable": (
         lambda folder: {**file("a.pdf", "a")(folder), "path": str(folder / "*.pdf")},
-        Refused(rf"data\.path={{folder}}/\*\.pdf: nothing that it matches is usable; {USABLE}"),
+        Refused(
+            r"data\.path={folder}/\*\.pdf: nothing that it matches is usable: 1 file of other kinds \(\.pdf 1\); "
+            + USABLE
+        ),
     ),
     "an ending that nothing here reads": (
         file("a.pdf", "a"),
@@ -472,10 +588,13 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
         instructions({"prompt": None, "completion": "a"}, pair("b", "c")),
         Read(['{"prompt": "", "completion": "a"}', '{"prompt": "b", "completion": "c"}']),
     ),
-    "no row with a completion": (instructions(pair("a", None), pair("b", "")), Refused(NOTHING + "{file}:1, {file}:2")),
+    "no row with a completion": (
+        instructions(pair("a", None), pair("b", "")),
+        Refused(NOTHING + r"no answer 2 \({file}:1, {file}:2\): nothing stands in 'completion'"),
+    ),
     "a row without the field of the completion": (
         instructions(pair("a", "b"), {"prompt": "c", "answer": "d"}),
-        at("line 2", COMPLETION + r"; it has 'prompt', 'answer'; set data\.columns"),
+        Odd("missing field", "line 2", COMPLETION + r"; it has 'prompt', 'answer'; set data\.columns"),
     ),
     "a .csv without any of the fields": (
         file("a.csv", "q,a\nb,c\n", format="instructions"),
@@ -483,33 +602,33 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
     ),
     "a list for a prompt": (
         instructions({"prompt": ["a"], "completion": "b"}),
-        at("line 1", "field 'prompt' must be a string, not list"),
+        Odd("wrong type", "line 1", "field 'prompt' must be a string, not list"),
     ),
     "instructions in a text file": (
         file("a.txt", "a", format="instructions"),
         Refused("{file}: instructions are" + WITHOUT),
     ),
-    "messages that are a string": (instructions({"messages": "hello"}), at("line 1", CHAT)),
-    "messages that are strings": (instructions({"messages": ["hello"]}), at("line 1", CHAT)),
+    "messages that are a string": (instructions({"messages": "hello"}), Odd("wrong type", "line 1", CHAT)),
+    "messages that are strings": (instructions({"messages": ["hello"]}), Odd("wrong type", "line 1", CHAT)),
     "a message without a role": (
         instructions({"messages": [{"content": "a"}]}),
-        at("line 1", "a message has no 'role'"),
+        Odd("missing field", "line 1", r"a message has no 'role'; it has 'content'; set data\.columns\.role"),
     ),
     "a message without content": (
         instructions({"messages": [{"role": "user"}]}),
-        at("line 1", "a message has no 'content'"),
+        Odd("missing field", "line 1", r"a message has no 'content'; it has 'role'; set data\.columns\.content"),
     ),
     "content that is a list": (
         instructions({"messages": [user(["a"])]}),
-        at("line 1", "field 'content' must be a string, not list"),
+        Odd("wrong type", "line 1", "field 'content' must be a string, not list"),
     ),
     "content that is null": (
         instructions({"messages": [user(None), assistant("a")]}),
-        at("line 1", "a message's 'content' must be a string, not null"),
+        Odd("wrong type", "line 1", "a message's 'content' must be a string, not null"),
     ),
     "a role that is null": (
         instructions({"messages": [{"role": None, "content": "a"}, assistant("b")]}),
-        at("line 1", "a message's 'role' must be a string, not null"),
+        Odd("wrong type", "line 1", "a message's 'role' must be a string, not null"),
     ),
     "messages without an answer": (
         instructions(
@@ -525,6 +644,15 @@ CASES: dict[str, tuple[Make, Refused | Read]] = {
             (1, 3, 4, 5),
         ),
     ),
+}
+
+
+SOUND: dict[str, dict[str, Any]] = {
+    "text": {"text": "a sound row"},
+    "instructions": pair("a", "sound row"),
+    "labels": {"text": "a sound row", "label": "x"},
+    "entities": {"tokens": ["a"], "tags": ["O"]},
+    "pairs": {"source": "a sound row", "target": "x"},
 }
 
 
@@ -575,6 +703,8 @@ def test_it_is_told_where_or_read_as_documented(open_folder: Path, case: str) ->
     settings = make(folder)
     cache = open_folder / "cache"
     started = time.monotonic()
+    if isinstance(expected, Odd):
+        settings["strict"], expected = True, at(expected.place, expected.message)
     if isinstance(expected, Refused):
         lowered = as_nobody() if expected.by_rights and os.geteuid() == 0 else nullcontext()
         with lowered, pytest.raises(UsageError) as caught:
@@ -591,3 +721,20 @@ def test_it_is_told_where_or_read_as_documented(open_folder: Path, case: str) ->
     assert time.monotonic() - started < LIMIT_SECONDS
     leftovers = [entry for entry in cache.rglob("*") if entry.suffix == ".unfinished"]
     assert leftovers == []
+
+
+@pytest.mark.parametrize("case", [case for case, (_, expected) in CASES.items() if isinstance(expected, Odd)])
+def test_an_odd_row_is_left_out_and_the_rest_is_read(tmp_path: Path, case: str) -> None:
+    make, expected = CASES[case]
+    assert isinstance(expected, Odd)
+    settings = make(tmp_path)
+    row = SOUND[settings.get("format", "text")]
+    names = {settings["text_column"]: row["text"]} if "text_column" in settings else {}
+    sound = jsonl({**row, **names, settings.get("group_column"): "x"})
+    (tmp_path / "sound").mkdir()
+    path = [settings["path"], sound(tmp_path / "sound")["path"]]
+    documents = read_splits(DataConfig(**{**settings, "path": path}), str(tmp_path / "cache")).documents
+    left_out = documents.left_out()[expected.reason]
+    assert left_out["places"][0] == f"{settings['path']}:{expected.place.split()[1]}"
+    assert re.fullmatch(expected.message.format(), left_out["why"])
+    assert len(documents) > 0

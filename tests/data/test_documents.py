@@ -30,7 +30,7 @@ TEXTS = [
 
 def read(tmp_path: Path, **settings: object) -> Documents:
     config = DataConfig(**settings)  # type: ignore[arg-type]
-    return read_documents(find_sources(config, "unused"), Fields.of(config), str(tmp_path / "cache"))
+    return read_documents(find_sources(config, "unused").sources, Fields.of(config), str(tmp_path / "cache"))
 
 
 def entries(tmp_path: Path) -> int:

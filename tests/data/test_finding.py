@@ -10,7 +10,16 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 
 from domaintune.config import UsageError
-from domaintune.data.finding import Source, find_files, find_sources, is_one_text, looks_like_hub_id
+from domaintune.data.finding import (
+    Found,
+    Source,
+    find_files,
+    find_sources,
+    is_one_text,
+    looks_like_hub_id,
+    passed_over,
+    suffix_of,
+)
 from domaintune.data.reading import Fields, read
 from domaintune.settings import DataConfig
 
@@ -22,7 +31,7 @@ def write(file: Path, content: str = "x") -> Path:
 
 
 def names(path: Path | str, relative_to: Path) -> list[str]:
-    return [str(file.relative_to(relative_to)) for file in find_files(str(path))]
+    return [str(file.relative_to(relative_to)) for file in find_files(str(path)).usable]
 
 
 def problem(path: Any, **settings: Any) -> str:
@@ -31,8 +40,12 @@ def problem(path: Any, **settings: Any) -> str:
     return str(caught.value)
 
 
-def found(path: Any, **settings: Any) -> list[Source]:
+def all_found(path: Any, **settings: Any) -> Found:
     return find_sources(DataConfig(path=path if isinstance(path, list) else str(path), **settings), "no cache")
+
+
+def found(path: Any, **settings: Any) -> list[Source]:
+    return all_found(path, **settings).sources
 
 
 def texts(sources: list[Source]) -> list[tuple[str | None, str | None]]:
@@ -96,7 +109,7 @@ def test_a_loop_of_links_is_gone_once(tmp_path: Path, pattern: str) -> None:
     write(tmp_path / "sub" / "b.txt")
     (tmp_path / "sub" / "up").symlink_to(tmp_path)
     (tmp_path / "sub" / "self").symlink_to(tmp_path / "sub")
-    assert sorted(Path(file).name for file in find_files(str(tmp_path / pattern))) == ["a.txt", "b.txt"]
+    assert sorted(Path(file).name for file in find_files(str(tmp_path / pattern)).usable) == ["a.txt", "b.txt"]
 
 
 def test_a_folder_that_is_called_like_a_file_is_a_folder(tmp_path: Path) -> None:
@@ -291,3 +304,113 @@ def test_a_cache_that_cannot_hold_the_embedded_corpus_is_told(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"paths\.cache=.*DOMAINTUNE_CACHE"):
         find_sources(DataConfig(), str(tmp_path / "file" / "cache"))
+
+
+# What is found and not read.
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.PDF", ".pdf"),
+        ("a.tar.gz", ".tar.gz"),
+        ("A.TAR.BZ2", ".tar.bz2"),
+        ("a.gz", ".gz"),
+        ("a.2024.gz", ".gz"),
+        ("Makefile", "no suffix"),
+        ("version 1.2", "no suffix"),
+        ("ends with a dot.", "no suffix"),
+        ("a. Some sentence as a name", "no suffix"),
+        ("notes.final.docx", ".docx"),
+        ("a.mp3", ".mp3"),
+        ("日記.ページ", ".ページ"),
+    ],
+)
+def test_the_suffix_of_a_name(name: str, suffix: str) -> None:
+    assert suffix_of(name) == suffix
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**/*"])
+def test_files_of_other_kinds_are_counted(tmp_path: Path, pattern: str) -> None:
+    names = ["b.docx", "C.DOCX", "d.tar.gz", "e.parquet.gz", "Makefile", ".hidden.pdf", "a.txt"]
+    for name in names:
+        write(tmp_path / name)
+    beside = all_found(tmp_path / pattern)
+    assert dict(beside.other_files) == {".docx": 2, ".tar.gz": 1, ".parquet.gz": 1, "no suffix": 1}
+    words = "5 files of other kinds (.docx 2, .parquet.gz 1, .tar.gz 1, no suffix 1)"
+    assert passed_over(beside.other_files, beside.own_files) == words
+
+
+def test_files_of_other_kinds_of_several_paths_are_added_up(tmp_path: Path) -> None:
+    for name in ("a/a.txt", "a/b.pdf", "b/a.txt", "b/b.pdf"):
+        write(tmp_path / name)
+    beside = all_found([str(tmp_path / "a"), str(tmp_path / "b" / "*")], val_path=str(tmp_path / "a"))
+    assert dict(beside.other_files) == {".pdf": 3}
+
+
+def test_where_nothing_is_passed_over_nothing_is_said(tmp_path: Path) -> None:
+    beside = all_found(write(tmp_path / "a.txt"))
+    assert (beside.other_files, beside.own_files, beside.notes) == ({}, 0, [])
+    assert passed_over({}, 0) == ""
+
+
+def test_folders_that_a_glob_matches_are_told(tmp_path: Path) -> None:
+    for name in ("a.txt", "deep/b.txt"):
+        write(tmp_path / name)
+    assert all_found(tmp_path / "*").notes == [f"{tmp_path}/*: 1 folder that it matches is not looked into"]
+    assert all_found(tmp_path / "**").notes == []
+
+
+OWN = [
+    "labels.jsonl",
+    "labels.jsonl.made_from.json",
+    "logs/runs/a/result.json",
+    "logs/runs/a/export/README.md",
+    "logs/runs/a/export/tokenizer.json",
+    "logs/runs/a/checkpoints/notes.txt",
+    "logs/sweeps/s/leaderboard.csv",
+    "logs/sweeps/s/report.html",
+    "logs/sweeps/s/lr=1/output.log",
+    "logs/sweeps/s/lr=1/export/config.json",
+    "cache/documents/0123/contents.json",
+    "cache/python-docs-3.12.1-2.jsonl",
+]
+
+
+def home(folder: Path) -> Path:
+    """A folder with texts and with what the program has written beside them."""
+    for name in ["a.csv", "logs/runs/a/mine.txt", "project/config.yaml", "project/result.json", *OWN]:
+        write(folder / name)
+    for run in ("logs/runs/a", "logs/sweeps/s/lr=1"):
+        write(folder / run / "config.yaml")
+        write(folder / run / "result.json", '{"status": "finished"}')
+    write(folder / "logs/sweeps/s/sweep.json", '{"trials": {}}')
+    write(folder / "cache/documents/0123/contents.json", '{"key": {}, "sizes": {}}')
+    write(folder / "project/result.json", "[]")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "**", "**/*.*"])
+def test_what_the_program_wrote_is_not_read(tmp_path: Path, pattern: str) -> None:
+    beside = all_found(home(tmp_path) / pattern)
+    read = [str(Path(source.name).relative_to(tmp_path)) for source in beside.sources]
+    assert read == ["a.csv", "logs/runs/a/mine.txt", "project/result.json"]
+    assert dict(beside.other_files) == {".yaml": 1}
+    assert beside.own_files == len(OWN) + 4
+    assert "16 files that this program wrote" in passed_over(beside.other_files, beside.own_files)
+
+
+@pytest.mark.parametrize("pattern", ["*.json*", "logs/*/*/*.json", "logs/*/*/export/*", "logs/runs/a/export"])
+def test_a_folder_of_nothing_else_is_told(tmp_path: Path, pattern: str) -> None:
+    home(tmp_path)
+    if pattern.endswith("export"):
+        assert names(tmp_path / pattern, tmp_path) == [f"{pattern}/README.md", f"{pattern}/tokenizer.json"]
+    else:
+        assert "that this program wrote; usable are" in problem(tmp_path / pattern)
+
+
+def test_predictions_that_are_named_themselves_are_read_and_told(tmp_path: Path) -> None:
+    file = home(tmp_path) / "labels.jsonl"
+    beside = all_found([str(file), str(tmp_path / "a.csv")])
+    assert [source.name for source in beside.sources] == [str(file), str(tmp_path / "a.csv")]
+    assert beside.notes == [f"{file} was written by scripts/predict.py; it is read since it is named itself"]

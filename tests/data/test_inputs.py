@@ -9,10 +9,12 @@ from domaintune.data.inputs import Input, find_inputs, input_fields, read_inputs
 from domaintune.settings import DataConfig
 
 
-def read(file: Path, text_column: str | None = None, unit: str | None = None, **config: Any) -> list[Input]:
+def read(
+    file: Path, text_column: str | None = None, unit: str | None = None, said: str | None = None, **config: Any
+) -> list[Input]:
     data = DataConfig(**{"embedded": None, **config})
     fields = input_fields(str(file), data, text_column, unit)
-    return list(read_inputs(find_inputs(str(file), data, str(file.parent / "cache")), fields))
+    return list(read_inputs(find_inputs(str(file), data, str(file.parent / "cache"), said).sources, fields))
 
 
 def file_of(folder: Path, name: str, content: str) -> Path:
@@ -74,5 +76,42 @@ def test_a_text_that_begins_with_a_brace_is_a_text(tmp_path: Path, name: str) ->
 
 
 def test_neither_words_nor_text_is_told(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "a.jsonl", '{"words": ["Ann"]}\n')
     with pytest.raises(UsageError, match=r"a\.jsonl, line 1: none of 'text', 'tokens'"):
-        read(file_of(tmp_path, "a.jsonl", '{"words": ["Ann"]}\n'), format="entities")
+        read(file, format="entities", strict=True)
+    with pytest.raises(
+        UsageError, match=r"no row can be asked .* missing field 1 \(.*a\.jsonl:1\): none of 'text', 'tok"
+    ):
+        read(file, format="entities")
+
+
+def test_an_odd_row_among_others_says_why(tmp_path: Path) -> None:
+    found = read(file_of(tmp_path, "a.jsonl", '{"text": 5}\n{"text": null}\n{"text": "x"}\n'), format="labels")
+    assert texts(found) == [None, None, "x"]
+    assert [row.left_out for row in found] == ["wrong type: field 'text' must be a string, not int", None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.conll", "10\u00a0000 B-SUM\n\u3000 O\n"),
+        ("a.tsv", "10\u00a0000\tB-SUM\n\u3000\tO\n"),
+        ("a.jsonl", json.dumps({"tokens": ["10\u00a0000", "\u3000"]})),
+        ("a.csv", "text\n10\u00a0000 \u3000\n"),
+        ("a.txt", "10\u00a0000\t\u3000\n"),
+    ],
+)
+def test_words_are_parted_as_in_training(tmp_path: Path, name: str, content: str) -> None:
+    (row,) = read(file_of(tmp_path, name, content), format="entities")
+    assert row.words == ("10\u00a0000", "\u3000")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_the_encoding_of_training_is_that_of_files_that_are_not_utf_8(tmp_path: Path, name: str) -> None:
+    text = "我們在這裡"
+    content = {"a.txt": text, "a.csv": f"text\n{text}\n", "a.jsonl": f'{{"text": "{text}"}}'}[name]
+    for encoding in ("big5", "utf-8", "utf-16", "utf-8-sig"):
+        (tmp_path / name).write_bytes(content.encode(encoding))
+        assert texts(read(tmp_path / name, format="labels", encoding="big5")) == [text], encoding
+    (tmp_path / name).write_bytes(content.encode("gb18030"))
+    assert texts(read(tmp_path / name, said="gb18030", format="labels", encoding="big5")) == [text]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from domaintune.config import UsageError
 from domaintune.data.documents import read_documents
 from domaintune.data.finding import Source, find_sources
 from domaintune.data.reading import Fields, Row, read
@@ -33,7 +34,7 @@ def write(file: Path, content: str | bytes) -> Path:
 def rows(path: Path, **settings: Any) -> list[Row]:
     config = DataConfig(path=str(path), **settings)
     fields = Fields.of(config)
-    return [row for source in find_sources(config, "no cache") for row in read(source, fields)]
+    return [row for source in find_sources(config, "no cache").sources for row in read(source, fields)]
 
 
 def texts(path: Path, **settings: Any) -> list[str | None]:
@@ -98,7 +99,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 def test_the_same_texts_are_the_same_documents_in_every_format(tmp_path: Path, name: str) -> None:
     path = WRITERS[name](tmp_path)
     config = DataConfig(path=str(path), unit="paragraph")
-    documents = read_documents(find_sources(config, "no cache"), Fields.of(config), str(tmp_path / "cache"))
+    documents = read_documents(find_sources(config, "no cache").sources, Fields.of(config), str(tmp_path / "cache"))
     assert list(documents.texts(0, len(documents))) == TEXTS
 
 
@@ -273,14 +274,204 @@ def test_the_same_row_is_the_same_text_from_whatever_file(tmp_path: Path) -> Non
     assert len({tuple(each) for each in given.values()}) == 1
 
 
+# Quotes.
+
+GLUE = 'text\tlabel\n"so it\tpos\nbegins\tneg\nand so it ends"\tpos\nplain\tneg\n'
+SWALLOWED = 'text,label\n"so it,pos\nbegins,neg\nand so it ends",pos\nplain,neg\n"two\nlines, and a comma",pos\n'
+
+
+def noted(file: Path, **settings: Any) -> tuple[list[str | None], list[str]]:
+    """The texts, and the notes on how they were read."""
+    config = DataConfig(path=str(file), **settings)
+    [source] = find_sources(config, "no cache").sources
+    return [row.text for row in read(source, Fields.of(config))], source.notes
+
+
+def test_a_tsv_file_is_unquoted_where_only_that_gives_each_line_its_columns(tmp_path: Path) -> None:
+    read_as, notes = noted(write(tmp_path / "a.tsv", GLUE))
+    assert read_as == ['"so it', "begins", 'and so it ends"', "plain"]
+    assert notes == [
+        "quotes are read as letters: with line 2 as a spreadsheet would quote it, not every line has the header's "
+        "columns; data.quoting=csv decides otherwise"
+    ]
+    assert noted(tmp_path / "a.tsv", quoting="none") == (read_as, [])
+    assert noted(tmp_path / "a.tsv", quoting="csv") == (["so it\tpos\nbegins\tneg\nand so it ends", "plain"], [])
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
+def test_a_quoted_tsv_file_stays_quoted(tmp_path: Path, name: str) -> None:
+    content = as_table(["one\ttab", "two\nlines", 'say "so"', "plain"], "\t")
+    assert noted(write(tmp_path / name, content)) == (["one\ttab", "two\nlines", 'say "so"', "plain"], [])
+
+
+def test_a_csv_row_that_takes_in_others_is_told(tmp_path: Path) -> None:
+    read_as, notes = noted(write(tmp_path / "a.csv", SWALLOWED))
+    assert read_as == ["so it,pos\nbegins,neg\nand so it ends", "plain", "two\nlines, and a comma"]
+    assert notes == [
+        "lines 2 to 4 are one row, since a quote opens a text that ends there, though each of these lines has 2 "
+        "columns of its own. If they are rows, data.quoting=none reads quotes as letters"
+    ]
+    assert noted(tmp_path / "a.csv", quoting="csv") == (read_as, [])
+
+
+def test_a_text_of_several_lines_is_no_row_that_takes_in_others(tmp_path: Path) -> None:
+    content = as_table(["one\n\ntwo, three", "a\nb\nc", "a, b\nc, d"])
+    assert noted(write(tmp_path / "a.csv", content))[1] == []
+    assert noted(write(tmp_path / "one column.csv", 'text\n"one\ntwo"\nthree\n'))[1] == []
+
+
+def test_a_column_may_be_called_by_what_parts_columns_elsewhere(tmp_path: Path) -> None:
+    assert texts(write(tmp_path / "a.csv", "a;b\none\ntwo\n"), text_column="a;b") == ["one", "two"]
+
+
+# Files of words.
+
+
+def sentences(file: Path, content: str, **settings: Any) -> list[tuple[int, list[str], list[str]]]:
+    found = rows(
+        write(file, content), format="entities", **{"columns": {"tokens": "tokens", "tags": "tags"}, **settings}
+    )
+    return [(row.place, *json.loads(row.text or "").values()) for row in found]
+
+
+NBSP, NARROW, THIN, WIDE = "\u00a0", "\u202f", "\u2009", "\u3000"
+
+
+@pytest.mark.parametrize("space", [NBSP, NARROW, THIN, WIDE, "\u0085", "\x0c", "\u2028"])
+@pytest.mark.parametrize("apart", [" ", "  ", "\t"])
+def test_only_tabs_and_plain_spaces_part_words(tmp_path: Path, space: str, apart: str) -> None:
+    content = f"10{space}000{apart}B-SUM\n{space}{apart}O\n{space}a{space}{apart}O\n"
+    assert sentences(tmp_path / "a.conll", content) == [
+        (1, [f"10{space}000", space, f"{space}a{space}"], ["B-SUM", "O", "O"])
+    ]
+
+
+def test_of_several_columns_the_first_and_the_last_count(tmp_path: Path) -> None:
+    content = f"10{NBSP}000 N x B-SUM\nNew York\tN\tB-LOC\n  led   in   O  \nend\tO\t \n"
+    assert sentences(tmp_path / "a.conll", content) == [
+        (1, [f"10{NBSP}000", "New York", "led", "end"], ["B-SUM", "B-LOC", "O", "O"])
+    ]
+
+
+def test_lines_that_are_no_words(tmp_path: Path) -> None:
+    content = (
+        "\ufeff-DOCSTART- -X- O\r\n\r\n# newdoc\r\n# text = It is O\r\n# sent_id=1\r\nIt\tX\tO\r\n#\tX\tO\r\n \t \r\n"
+        "# id 5\tdomain=en\r\n#1 _ B-NUM\r\n# _ O\r\n\r\n# no words\r\n\r\n# O\r\n"
+    )
+    assert sentences(tmp_path / "a.conll", content) == [
+        (6, ["It", "#"], ["O", "O"]),
+        (10, ["#1", "#"], ["B-NUM", "O"]),
+        (15, ["#"], ["O"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "words"),
+    [
+        ("a\tO\n\nb\tO\n\tO\nc\tO\n", 4, "field 'tokens' holds an empty string"),
+        ("a\tO\n# text = b\nb\tO\nc\tPERSON\n", 4, "the tag 'PERSON' is neither"),
+        ("a\tO\nb\nc\tO\n", 2, "one column; a word and its tag are two"),
+        (f"a O\n{NBSP}\nc O\n", 2, "one column; a word and its tag are two"),
+        ("a\tO\nb\t\n", 2, "one column; a word and its tag are two"),
+        ("a\tO\nb\0\tO\n", 2, "a NUL character"),
+    ],
+)
+def test_what_is_wrong_with_a_word_is_told_with_its_line(tmp_path: Path, content: str, line: int, words: str) -> None:
+    file = write(tmp_path / "a.tsv", content)
+    with pytest.raises(UsageError, match=rf"a\.tsv, line {line}: {words}"):
+        rows(file, format="entities", columns={"tokens": "tokens", "tags": "tags"}, strict=True)
+
+
+# Names of classes in a parquet file.
+
+
+def classes(file: Path, features: dict[str, Any], objects: dict[str, list[Any]], **settings: Any) -> list[Any]:
+    """The rows of a parquet file as `datasets` writes it; those of the same set by save_to_disk are the same."""
+    made = datasets.Dataset.from_dict(objects, features=datasets.Features(features))
+    made.to_parquet(str(file))
+    made.save_to_disk(str(file.with_suffix("")))
+    assert texts(file, **settings) == texts(file.with_suffix(""), **settings)
+    return [text and json.loads(text) for text in texts(file, **settings)]
+
+
+TEXT = datasets.Value("string")
+
+
+def test_names_of_classes_are_taken_from_a_parquet_file(tmp_path: Path) -> None:
+    features = {"text": TEXT, "label": datasets.ClassLabel(names=["bad", "good"])}
+    objects = {"text": ["a", "b", "c"], "label": [1, 0, -1]}
+    found = classes(tmp_path / "a.parquet", features, objects, format="labels")
+    assert [row and row["label"] for row in found] == ["good", "bad", None]
+
+
+def test_names_of_classes_in_lists(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["bad", "good", "far"])
+    features = {"text": TEXT, "label": datasets.Sequence(names)}
+    found = classes(tmp_path / "a.parquet", features, {"text": ["a", "b"], "label": [[2, 0], []]}, format="labels")
+    assert [row["labels"] for row in found] == [["bad", "far"], []]
+
+
+def test_names_of_tags(tmp_path: Path) -> None:
+    features = {"tokens": datasets.Sequence(TEXT), "ner": datasets.LargeList(datasets.ClassLabel(names=["O", "B-X"]))}
+    objects = {"tokens": [["a", "b"]], "ner": [[1, 0]]}
+    found = classes(
+        tmp_path / "a.parquet", features, objects, format="entities", columns={"tokens": "tokens", "tags": "ner"}
+    )
+    assert found == [{"tokens": ["a", "b"], "tags": ["B-X", "O"]}]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"no JSON",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"info": null}',
+        b'{"info": {"features": []}}',
+        b'{"info": {"features": {"label": 5}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel"}}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [1, 2]}}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": []}}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_damaged_metadata_of_a_parquet_file_is_passed_over(tmp_path: Path, metadata: bytes) -> None:
+    table = pa.table({"text": ["a", "b"], "label": [1, 0]}).replace_schema_metadata({b"huggingface": metadata})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = texts(tmp_path / "a.parquet", format="labels")
+    assert [json.loads(text or "")["label"] for text in found] == ["1", "0"]
+
+
+def test_texts_of_a_column_of_classes_stay_as_they_are(tmp_path: Path) -> None:
+    features = {"features": {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}}
+    metadata = {b"huggingface": json.dumps({"info": features}).encode()}
+    table = pa.table({"text": ["a", "b"], "label": ["good", "bad"]}).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = texts(tmp_path / "a.parquet", format="labels")
+    assert [json.loads(text or "")["label"] for text in found] == ["good", "bad"]
+
+
 # Documents.
+
+
+def test_notes_are_those_of_the_first_reading(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.tsv", GLUE)
+
+    def notes(**settings: Any) -> list[str]:
+        config = DataConfig(path=str(file), **settings)
+        sources = find_sources(config, "no cache").sources
+        return read_documents(sources, Fields.of(config), str(tmp_path / "cache")).source_notes()
+
+    assert [note.startswith(f"{file}: quotes are read as letters") for note in notes() + notes()] == [True, True]
+    assert notes(quoting="csv") == [], "another entry of the cache"
 
 
 def test_documents_know_their_places_and_what_was_left_out(tmp_path: Path) -> None:
     first = write(tmp_path / "a.jsonl", '{"text": "one"}\n\n{"text": null}\n{"text": "two"}\n')
     second = write(tmp_path / "b.csv", 'text,n\n"three\nlines\nlong",1\n"",2\nfour,3\n')
     config = DataConfig(path=str(tmp_path / "*.*"))
-    documents = read_documents(find_sources(config, "no cache"), PLAIN, str(tmp_path / "cache"))
+    documents = read_documents(find_sources(config, "no cache").sources, PLAIN, str(tmp_path / "cache"))
     assert [documents[number] for number in range(4)] == ["one", "two", "three\nlines\nlong", "four"]
     assert [documents.place(number) for number in range(4)] == [
         f"{first}:1",
@@ -296,7 +487,9 @@ def test_a_source_is_read_again_only_where_it_changed(tmp_path: Path) -> None:
 
     def folder(**settings: Any) -> Path:
         config = DataConfig(path=str(file), **settings)
-        return read_documents(find_sources(config, "no cache"), Fields.of(config), str(tmp_path / "cache")).folder
+        return read_documents(
+            find_sources(config, "no cache").sources, Fields.of(config), str(tmp_path / "cache")
+        ).folder
 
     first = folder()
     assert folder() == first

@@ -51,11 +51,13 @@ def test_several_labels_are_a_list_or_a_parted_string(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_label_are_left_out_and_odd_ones_told(tmp_path: Path) -> None:
-    assert texts(tmp_path / "a.csv", "text,label\nx,\n,good\n", format="labels") == [None, None]
-    with pytest.raises(UsageError, match=r"line 1: a label in 'label' must be a string or a whole number, not float"):
-        texts(tmp_path / "a.jsonl", '{"text": "x", "label": 0.5}\n', format="labels")
+    assert texts(tmp_path / "a.csv", "text,label\nx,\n,good\n", format="labels", strict=True) == [None, None]
+    with pytest.raises(UsageError, match=r"line 1: a label in 'label' must be a string or a number, not dict"):
+        texts(tmp_path / "a.jsonl", '{"text": "x", "label": {"a": 1}}\n', format="labels", strict=True)
     with pytest.raises(UsageError, match=r"no field 'label'; it has 'text', 'stars'; set data\.columns\.label"):
-        texts(tmp_path / "a.jsonl", '{"text": "x", "stars": 5}\n', format="labels")
+        texts(tmp_path / "a.jsonl", '{"text": "x", "stars": 5}\n', format="labels", strict=True)
+    found = rows(tmp_path / "a.jsonl", '{"text": "x", "label": {}}\n{"text": "x", "stars": 5}\n', format="labels")
+    assert [row.reason for row in found] == ["wrong type", "missing field"]
     assert texts(tmp_path / "a.jsonl", '{"text": "x", "stars": 5}\n', format="labels", columns={"label": "stars"})
 
 
@@ -92,17 +94,43 @@ def test_rows_of_tokens_and_tags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "reason", "words"),
     [
-        ('{"tokens": ["a", "b"], "tags": ["O"]}', "2 tokens and 1 tags"),
-        ('{"tokens": ["a"], "tags": ["PER"]}', "the tag 'PER' is neither O nor a kind after B-, I-, E- or S-"),
-        ('{"tokens": "a b", "tags": ["O"]}', "'tokens' must be a list of strings, not str"),
-        ('{"tokens": [" "], "tags": ["O"]}', "'tokens' holds an empty string"),
+        ('{"tokens": ["a", "b"], "tags": ["O"]}', "unequal lengths", "2 tokens and 1 tags"),
+        ('{"tokens": ["a", "b"], "tags": []}', "unequal lengths", "2 tokens and 0 tags"),
+        (
+            '{"tokens": ["a"], "tags": ["PER"]}',
+            "unreadable tag",
+            "the tag 'PER' is neither O nor a kind after B-, I-, E- or S-",
+        ),
+        ('{"tokens": ["a"], "tags": [" "]}', "unreadable tag", "'tags' holds an empty string"),
+        ('{"tokens": ["a"], "tags": [7]}', "wrong type", "'tags' must be a string, not int"),
+        ('{"tokens": "a b", "tags": ["O"]}', "wrong type", "'tokens' must be a list of strings, not str"),
+        ('{"tokens": [" "], "tags": ["O"]}', "wrong type", "'tokens' holds an empty string"),
+        ('{"tokens": [null], "tags": ["O"]}', "wrong type", "'tokens' holds an empty string"),
     ],
 )
-def test_odd_sentences_are_told(tmp_path: Path, content: str, words: str) -> None:
+def test_odd_sentences_are_told(tmp_path: Path, content: str, reason: str, words: str) -> None:
+    (row,) = rows(tmp_path / "a.jsonl", content, format="entities")
+    assert (row.text, row.reason) == (None, reason)
+    assert row.why.endswith(words)
     with pytest.raises(UsageError, match=rf"a\.jsonl, line 1: .*{words}"):
-        texts(tmp_path / "a.jsonl", content, format="entities")
+        texts(tmp_path / "a.jsonl", content, format="entities", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"tokens": ["a", "b"], "tags": ["O", null]}', "no label"),
+        ('{"tokens": ["a", "b"], "tags": ["O", NaN]}', "no label"),
+        ('{"tokens": ["a"], "tags": null}', "no label"),
+        ('{"tokens": [], "tags": []}', "blank"),
+        ('{"tokens": null, "tags": null}', "blank"),
+    ],
+)
+def test_sentences_with_nothing_in_them_are_counted_also_when_strict(tmp_path: Path, content: str, reason: str) -> None:
+    (row,) = rows(tmp_path / "a.jsonl", content, format="entities", strict=True)
+    assert (row.text, row.reason) == (None, reason)
 
 
 def test_a_conll_line_of_one_column_is_told_with_its_place(tmp_path: Path) -> None:
@@ -123,7 +151,7 @@ def test_names_of_classes_are_taken_from_a_saved_data_set(tmp_path: Path) -> Non
     made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     made.save_to_disk(str(tmp_path / "set"))
     config = DataConfig(format="labels", path=str(tmp_path / "set"))
-    (source,) = find_sources(config, str(tmp_path))
+    (source,) = find_sources(config, str(tmp_path)).sources
     assert [json.loads(row.text or "")["label"] for row in read(source, Fields.of(config))] == ["pos", "neg"]
 
 
@@ -162,4 +190,12 @@ def test_one_label_alone_and_lists_beside_single_ones_are_refused(tmp_path: Path
         check_labels(read_labels(splits, "labels"), "labels")
     mixed = [{"text": f"text {n}", "label": ["a"] if n % 2 else "a"} for n in range(40)]
     with pytest.raises(UsageError, match=r"some texts have a list of labels \(.*:\d+\) and some a single one"):
-        read_labels(splits_of(tmp_path, mixed), "labels")
+        read_labels(splits_of(tmp_path, mixed), "labels", strict=True)
+
+
+def test_a_single_label_beside_lists_is_a_list_of_one(tmp_path: Path) -> None:
+    mixed = [{"text": f"text {n}", "label": ["a", "b"] if n % 2 else "a"} for n in range(40)]
+    labels = read_labels(splits_of(tmp_path, mixed), "labels")
+    assert (labels.several, labels.names) == (True, ("a", "b"))
+    assert labels.of.sum() == 60
+    assert any("20 texts have a single label and 20 a list" in note for note in label_warnings(labels, "labels", False))

@@ -297,7 +297,7 @@ def test_documents_are_left_out_by_a_later_stage(split: Any) -> None:
     assert texts(less, "train") == ["c"]
     assert texts(splits, "train") == ["a", "b", "c"]
     assert {reason: (each["rows"], each["why"]) for reason, each in less.left_out.items()} == {
-        "blank": (1, "nothing stands in it"),
+        "blank": (1, "nothing stands in 'text'"),
         "no tokens": (2, "no token of it"),  # the copy of "a" was left out before
     }
     assert [place.split(":")[-1] for place in less.left_out["no tokens"]["places"]] == ["2", "4"]

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from domaintune.optim.schedules import warmup_then
+from domaintune.optim.schedules import warmup_length, warmup_then
 
 SHAPES = ("cosine", "linear", "constant")
 
@@ -60,5 +60,30 @@ def test_past_the_end_it_stays_at_the_end(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_run_shorter_than_its_warm_up_only_warms_up(shape: str) -> None:
-    assert [warmup_then(shape, step, total_steps=3, warmup_steps=9) for step in range(3)] == [0.1, 0.2, 0.3]
+@pytest.mark.parametrize("warmup_steps", [10, 11, 2000])
+def test_a_warm_up_that_never_ends_is_cut_to_half_of_the_run(shape: str, warmup_steps: int) -> None:
+    cut = [warmup_then(shape, step, 10, warmup_steps) for step in range(10)]
+    assert cut == [warmup_then(shape, step, 10, 5) for step in range(10)]
+    assert cut[5] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "total_steps", "length"),
+    [
+        (9, 10, 9),
+        (10, 10, 5),
+        (3, 3, 1),
+        (1, 1, 0),
+        (5, 1, 0),
+        (0.5, 9, 4),
+        (0, 9, 0),
+        (0.99, 100, 99),
+        (7, math.inf, 7),
+    ],
+)
+def test_how_long_a_warm_up_is(warmup_steps: float, total_steps: float, length: int) -> None:
+    assert warmup_length(warmup_steps, total_steps) == length
+
+
+def test_a_longer_run_has_the_warm_up_that_is_set() -> None:
+    assert [warmup_length(8, total) for total in (6, 8, 9, 100)] == [3, 4, 8, 8]

@@ -84,3 +84,23 @@ def test_a_trial_is_known_by_its_config_where_its_name_is_new(tmp_path):
     assert sweep.same_trial("optim.lr=1,seed=0", same, {"optim.lr=1"}) == "optim.lr=1,seed=0", "it is another's"
     assert sweep.same_trial("optim.lr=1,seed=1", {**same, "seed": 1}, set()) == "optim.lr=1,seed=1"
     assert sweep.same_trial("other", same, set()) == "other"
+
+
+MODEL = {"checkpoint": "embedded:gpt2_tiny", "measured_lr": {"embedded:gpt2_tiny": 2e-3}}
+
+
+def test_a_trial_is_known_by_the_hashes_of_what_was_moved(tmp_path):
+    old = {"data": {"path": "/here/a.txt"}, "model": MODEL, "optim": {"lr": 2e-3}, "seed": 0}
+    kept = {"data": {"sha256": "d"}, "weights": {"sha256": "w"}}
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "config.yaml").write_text(json.dumps(old))
+    (tmp_path / "first" / "result.json").write_text(json.dumps(kept))
+    sweep, hashes = SweepFolder(tmp_path), {"data": "d", "weights": "w"}
+    moved = {**old, "data": {"path": "/there/a.txt"}}
+    assert sweep.same_trial("new", moved, set(), hashes) == "first"
+    assert sweep.same_trial("new", moved, {"first"}, hashes) == "new", "it is another's"
+    assert sweep.same_trial("new", moved, set(), {**hashes, "data": "other"}) == "new"
+    copied = {**moved, "model": {**MODEL, "checkpoint": "/copy"}, "optim": {"lr": 5e-5}}
+    assert sweep.same_trial("new", copied, set(), hashes) == "first", "its rate is the default, too"
+    assert sweep.same_trial("new", {**copied, "optim": {"lr": 1e-4}}, set(), hashes) == "new"
+    assert sweep.same_trial("new", {**moved, "seed": 1}, set(), hashes) == "new"

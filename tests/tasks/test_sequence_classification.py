@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from domaintune.metrics import classification_metrics
 from domaintune.preparing import prepare
 from domaintune.tasks.sequence_classification import SequenceClassification, balanced_weights
 from domaintune.training import build, evaluate, train
+from domaintune.wording import escaped
 
 NAMES = ["a", "b", "c"]
 FAMILIES = ["gpt2", "llama", "bert", "roberta", "distilbert"]
@@ -247,3 +249,111 @@ def test_the_class_is_what_its_config_says(built: Callable[..., Any]) -> None:
     _, task = built("distilbert")
     assert isinstance(task, SequenceClassification)
     assert task.names == ["negative", "positive"]
+
+
+def curves(run: Any) -> dict[str, list[int]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+FIGURES = ("train/loss", "lr", "train/grad_norm", "train/tokens_per_second", "train/data_wait")
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        (("trainer.max_steps=3",), [2]),
+        (("trainer.max_steps=4", "trainer.log_every_n_steps=3"), [2, 3]),
+        (("trainer.max_steps=4", "trainer.log_every_n_steps=2"), [1, 3]),
+        (("trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.limit_train_batches=2"), [1]),
+        (
+            (
+                "trainer.max_steps=9",
+                "callbacks=early_stopping",
+                "callbacks.early_stopping.patience=1",
+                "optim.lr=1e-30",
+            ),
+            [3],
+        ),
+    ],
+)
+def test_the_last_step_is_logged_whatever_the_interval(
+    prepared: Callable[..., Any], settings: tuple[str, ...], steps: list[int]
+) -> None:
+    given, run = prepared("sequence_classification", "bert", "logger=tensorboard", "task.monitor=val/loss", *settings)
+    train(given, run)
+    found = curves(run)
+    assert {name: found[name] for name in FIGURES} == dict.fromkeys(FIGURES, steps)
+
+
+def test_the_last_step_is_logged_where_time_is_over(prepared: Callable[..., Any]) -> None:
+    endless = (
+        "trainer.max_steps=-1",
+        "trainer.max_epochs=-1",
+        "trainer.max_time=00:00:00:01",
+        "scheduler.warmup_steps=0",
+    )
+    far = ("logger=tensorboard", "trainer.val_check_interval=100000", "trainer.log_every_n_steps=100000")
+    given, run = prepared("sequence_classification", "bert", *endless, *far)
+    train(given, run)
+    found = curves(run)
+    assert {name: found[name] for name in FIGURES} == dict.fromkeys(FIGURES, [run.result["steps"] - 1])
+
+
+def test_a_step_that_was_the_last_one_is_no_point_of_a_longer_run(prepared: Callable[..., Any]) -> None:
+    settings = ("logger=tensorboard", "trainer.log_every_n_steps=4", "trainer.max_epochs=-1", "scheduler=constant")
+    given, run = prepared("sequence_classification", "bert", *settings, "trainer.max_steps=3")
+    train(given, run)
+    assert curves(run)["train/loss"] == [2]
+    given, run = prepared("sequence_classification", "bert", *settings, "trainer.max_steps=6")
+    train(given, run)
+    assert {name: curves(run)[name] for name in FIGURES} == dict.fromkeys(FIGURES, [3, 5])
+
+
+def test_early_stopping_may_watch_the_training_loss(prepared: Callable[..., Any]) -> None:
+    watching = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=train/loss")
+    given, run = prepared("sequence_classification", "bert", *watching, "trainer.val_check_interval=1")
+    assert given.config.callbacks["early_stopping"]["mode"] == "min"
+    train(given, run)  # every step is validated after, and none is a tenth one
+
+
+ODD = ["[open]", "[/wontfix]", "$0_to_$50", "正面", "a/b c", ":smile:", "x\nf(x)", "\\", "W" * 300]
+
+
+def test_names_of_classes_are_no_markup_anywhere(
+    prepared: Callable[..., Any], capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    rows = [{"text": f"text {number} of {name[:5]}", "label": name} for name in ODD for number in range(12)]
+    csv = "+logger.csv={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: '${paths.logs}'}"
+    given, run = prepared("sequence_classification", "bert", "logger=tensorboard", csv, of=rows)
+    given.config.logger["csv"]["save_dir"] = str(run.path)
+    train(given, run)
+    assert run.result["status"] == "finished"
+    printed = capsys.readouterr().out
+    for name in ODD[:-1]:
+        assert f"f1/{escaped(name)}" in printed
+        assert f"val/f1/{name}" in curves(run)
+    assert not [each for each in recwarn if "missing from font" in str(each.message) or "layout" in str(each.message)]
+    assert "note: the" not in printed
+    assert "f1/正面" in (run.export / "README.md").read_text()
+
+
+def test_what_cannot_be_drawn_or_printed_ends_no_run(
+    prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr("domaintune.drawing.fonts_for", broken)
+    monkeypatch.setattr("domaintune.training.log_hyperparameters", broken)
+    monkeypatch.setattr("domaintune.reporting.Table.add_column", broken)
+    monkeypatch.setattr("domaintune.reporting._in_markdown", broken)
+    given, run = prepared("sequence_classification", "bert", "logger=tensorboard")
+    train(given, run)
+    assert run.result["status"] == "finished"
+    printed = capsys.readouterr().out
+    for what in ("confusion matrix", "hyperparameters", "model card", "results"):
+        assert re.search(rf"note: the {what}.* could not be \w+: ValueError: no such thing", printed), what
+    assert run.export.is_dir()

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 
 from domaintune.callbacks.stopping import StopOnSignal
+from domaintune.callbacks.throughput import Throughput
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -78,11 +79,23 @@ class LastCheckpoint(Checkpoint):
             trainer, self.signals.received is not None, time.monotonic() - self._saved_at >= self.every_seconds
         )
         step_to_save = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        if told or time_to_save or step_to_save or _is_over(trainer):
+        over = _is_over(trainer)
+        if told or over:
+            log_last_step(trainer)
+        if told or time_to_save or step_to_save or over:
             trainer.save_checkpoint(self.file)
             self._saved_at = time.monotonic()
         if told:
             self.signals.leave(trainer)
+
+
+def log_last_step(trainer: L.Trainer) -> None:
+    """Logs the step that has just been made, though its turn may not have come."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, Throughput):
+            callback.on_last_step(trainer, trainer.lightning_module)
+    task: Any = trainer.lightning_module
+    task.log_last_step()
 
 
 def between_steps(every: float, accumulate: int, batches: float) -> float:

@@ -1,12 +1,21 @@
 """What a checkpoint needs besides Lightning's own so that a run goes on as if it had never stopped."""
 
 import random
-from typing import Any
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+
+from domaintune.formats import LOGGED
+from domaintune.writing import PART
+
+CHECKSUM = 4  # bytes
+LENGTH = struct.Struct(f"<Q{CHECKSUM}x")  # of a record's content, and a checksum of that
 
 
 def random_states() -> dict[str, Any]:
@@ -32,13 +41,50 @@ def set_random_states(states: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
 
 
+def remove_points(folder: Path, step: int) -> None:
+    """Takes the figures of an optimizer step out of TensorBoard's files that earlier processes have written."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    def is_figure(record: bytes) -> bool:
+        event = Event.FromString(record[LENGTH.size : -CHECKSUM])
+        tags = [value.tag for value in event.summary.value]
+        return event.step == step and any(tag in LOGGED or tag.startswith("train/") for tag in tags)
+
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        records = list(_records(file.read_bytes()))
+        kept = [record for record in records if not record.whole or not is_figure(record.content)]
+        if len(kept) < len(records):
+            beside = file.with_name(f"{file.name}{PART}")
+            beside.write_bytes(b"".join(record.content for record in kept))
+            beside.replace(file)
+
+
+class _Record(NamedTuple):
+    """A record of TensorBoard's files with its length and its checksums."""
+
+    content: bytes
+    whole: bool
+
+
+def _records(content: bytes) -> Iterator[_Record]:
+    """The records of a file; the last one of a process that was killed may be cut off."""
+    place = 0
+    while place < len(content):
+        end = len(content) + 1
+        if place + LENGTH.size <= len(content):
+            end = place + LENGTH.size + LENGTH.unpack_from(content, place)[0] + CHECKSUM
+        yield _Record(content[place:end], end <= len(content))
+        place = end
+
+
 class ExactResume(L.Callback):
     """Keeps random states in each checkpoint, those of every rank, and around each validation.
 
     They are set as training starts, when the loaders are set up and nothing is drawn yet: from the checkpoint, or from
     the seed, for each rank another. Validation leaves them as they were, so that a run whose first process validated
     before it was killed goes on like one that wasn't. Curves are flushed before a checkpoint is written: what stands
-    before it is on the disk.
+    before it is on the disk. A step that was logged only since it was the last one is taken out of the curves where
+    training goes on after it.
 
     Args:
         seed: of a run that starts.
@@ -48,6 +94,7 @@ class ExactResume(L.Callback):
         self.seed = seed
         self._loaded: list[dict[str, Any]] | None = None
         self._before: dict[str, Any] = {}
+        self._out_of_turn: int | None = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         states: list[Any] = [random_states()]
@@ -62,6 +109,16 @@ class ExactResume(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._loaded = checkpoint["random_states"]
+        self._out_of_turn = checkpoint.get("logged_out_of_turn")
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        if self._out_of_turn is None:
+            return
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                remove_points(Path(logger.log_dir), self._out_of_turn)
+        task: Any = pl_module
+        self._out_of_turn = task.logged_out_of_turn = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._loaded is None:

@@ -50,6 +50,11 @@ class Throughput(L.Callback):
             self._stop(trainer, pl_module)
             self._start(trainer, pl_module)
 
+    def on_last_step(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called where training ends with the latest step, or is interrupted after it."""
+        self._stop(trainer, pl_module)
+        self._start(trainer, pl_module)
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit":
             self._stop(trainer, pl_module)

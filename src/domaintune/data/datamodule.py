@@ -144,6 +144,8 @@ class TextDataModule(L.LightningDataModule):
             "duplicates_left_out": self.splits.duplicates,
             "near_duplicates_left_out": self.splits.near_duplicates,
             "held_out_groups_left_out": self.splits.held_out_groups,
+            "other_files": dict(self.splits.found.other_files),
+            "own_files": self.splits.found.own_files,
             **{side: asdict(account) for side, account in self.accounts().items()},
         }
 

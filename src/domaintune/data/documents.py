@@ -71,6 +71,7 @@ class Documents:
 
         `kinds_left_out`: [side, reason, words about its first row] of the rows that were left out.
         `messages_after_last_answer`: of all chats.
+        `source_notes`: [source, words] on how a file was read.
         """
         notes: dict[str, Any] = json.loads((self.folder / "notes.json").read_text(encoding="utf-8"))
         return notes
@@ -85,6 +86,10 @@ class Documents:
                 places = [self._named(source, place) for source, place, _ in of_kind[:NAMED].tolist()]
                 found = joined(found, reason, len(of_kind), places, why)
         return found
+
+    def source_notes(self) -> list[str]:
+        """What a person should know about how the files were read."""
+        return [f"{self.sources[number]}: {note}" for number, note in self.notes["source_notes"]]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -130,7 +135,7 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
         raise UsageError(f"{error.filename}: can't be read ({error.strerror})") from error
     key = {
         "format": FORMAT,
-        "sources": [[source.kind, source.gzipped, source.side, source.sha256] for source in sources],
+        "sources": [[source.kind, source.gzipped, source.side, source.sha256, *source.ways] for source in sources],
         "fields": fields.that_matter({source.kind for source in sources}),
     }
 
@@ -175,7 +180,8 @@ def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
     np.save(folder / "group_hashes.npy", np.frombuffer(groups, dtype=np.uint64))
     np.save(folder / "left_out.npy", np.frombuffer(left_out, dtype=np.int64).reshape(-1, 3))
     listed = [[side, reason, why] for (side, reason), (_, why) in kinds.items()]
-    notes = {"kinds_left_out": listed, "messages_after_last_answer": unused}
+    source_notes = [[number, note] for number, source in enumerate(sources) for note in source.notes]
+    notes = {"kinds_left_out": listed, "messages_after_last_answer": unused, "source_notes": source_notes}
     (folder / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
     if len(starts) == 1:
         names = tuple(source.name for source in sources)

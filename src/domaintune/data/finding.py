@@ -4,15 +4,19 @@ import fnmatch
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from domaintune.caching import unwritable
 from domaintune.config import HUB_ID, UsageError
+from domaintune.data.decoding import find_codec
 from domaintune.data.embedded import embedded_corpus
+from domaintune.data.own_files import OwnFiles, is_prediction
 from domaintune.settings import DataConfig
 
 TEXTS = (".txt", ".md", ".conll")
@@ -20,6 +24,9 @@ CONLL = (".conll", ".txt", ".tsv")  # where words and their tags are wanted
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SUFFIXES = (*TEXTS, *TABLES)
 GZIPPED = ".gz"  # after any of them but .parquet, which compresses by itself
+QUOTED = (".csv", ".tsv")  # in which quotes may mean something
+SUFFIX = re.compile(r"(?=.*[^\W\d_])[\w+-]{1,10}")  # without its dot; the rest of a name may hold dots as well
+PACKED = ("gz", "bz2", "xz", "zst", "lz4", "br", "z")  # suffixes that are told with the one before them
 SAVED = ({"dataset_dict.json"}, {"dataset_info.json", "state.json"})  # what datasets' save_to_disk leaves in a folder
 VAL_NAMES, TEST_NAMES = ("validation", "val", "valid", "dev"), ("test",)  # of the splits of a published data set
 HUB_TIMEOUT = 5  # seconds to wait for the Hub's first answer
@@ -34,12 +41,18 @@ class Source:
         kind: the suffix that says how to read it, without .gz, or `dataset`.
         side: val or test where its rows belong there; None where their hash decides.
         dataset: the opened data set.
+        encoding: the codec of a text file; None where it is UTF-8, or what a byte order mark says.
+        quoting: what quotes mean in a .csv or .tsv file (see `data.quoting`); None where its suffix and content decide.
+        notes: what a person should know about how it was read; reading it adds to them.
     """
 
     name: str
     kind: str
     side: str | None = None
     dataset: Any = None
+    encoding: str | None = None
+    quoting: str | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     @property
     def gzipped(self) -> bool:
@@ -50,10 +63,20 @@ class Source:
         """The file, or those that a data set lies in."""
         return [part["filename"] for part in self.dataset.cache_files] if self.dataset is not None else [self.name]
 
+    @property
+    def ways(self) -> list[str | None]:
+        """How a person wants it read: a part of a cache's key."""
+        return [self.encoding, self.quoting]
+
     def stamp(self) -> list[tuple[int, int, int]]:
         """Changes with every writing to the files."""
         stats = [os.stat(file) for file in self.files]
         return [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+    def note(self, text: str) -> None:
+        """Adds a note, once however often the source is read."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @cached_property
     def sha256(self) -> str:
@@ -68,8 +91,41 @@ class Source:
         return digest.hexdigest()
 
 
-def find_sources(config: DataConfig, cache: str) -> list[Source]:
-    """Everything that the `data` group names, in the order in which it is read; without a path the embedded corpus.
+@dataclass
+class Files:
+    """What a path holds.
+
+    Attributes:
+        usable: the files that are read, in their order.
+        other: how many files of other kinds there are, by their suffixes.
+        own: how many files there are that this program wrote itself.
+        notes: what else a person should know.
+    """
+
+    usable: list[Path] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+    own: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Found:
+    """Everything that the `data` group names: the sources in the order in which they are read, and as `Files`."""
+
+    sources: list[Source] = field(default_factory=list)
+    other_files: Counter[str] = field(default_factory=Counter)
+    own_files: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, files: Files) -> None:
+        """Counts what a path holds beside its sources."""
+        self.other_files += files.other
+        self.own_files += files.own
+        self.notes += files.notes
+
+
+def find_sources(config: DataConfig, cache: str) -> Found:
+    """Everything that the `data` group names; without a path the embedded corpus.
 
     The validation and test splits of a data set in `path` serve as such where no path of their own is given.
 
@@ -78,20 +134,38 @@ def find_sources(config: DataConfig, cache: str) -> list[Source]:
     """
     if config.subset is not None and not any(looks_like_hub_id(path) for path in as_list(config.path)):
         raise UsageError(f"data.subset={config.subset}: only a data set on the Hub (data.path=owner/name) has subsets")
+    codec = None if config.encoding is None else find_codec(config.encoding)
     try:
         given = config.path or str(embedded_corpus(cache, config.embedded or "domain"))
     except OSError as error:
         raise unwritable(cache, cache, error) from error
-    sources: list[Source] = []
+    found = Found()
     own = {"val": config.val_path, "test": config.test_path}
     for paths, side in ((given, None), (own["val"], "val"), (own["test"], "test")):
         for path in as_list(paths):
             try:
-                found = _sources(path, side, config.subset)
+                data_set = _data_set(path, side, config.subset)
+                files = find_files(path) if data_set is None else Files()
             except UsageError as error:
                 raise UsageError(f"data.{side + '_' if side else ''}path={path}: {error}") from error
-            sources += [source for source in found if side or source.side is None or own[source.side] is None]
-    return sources
+            found.sources += [
+                split for split in data_set or () if side or split.side is None or own[split.side] is None
+            ]
+            found.sources += [_file_source(file, side, codec, config.quoting) for file in files.usable]
+            found.add(files)
+    return found
+
+
+def passed_over(other_files: Mapping[str, int], own_files: int) -> str:
+    """What a folder or a glob held and was not read, in words; empty where there was nothing of the kind."""
+    number, words = sum(other_files.values()), []
+    if number:
+        ordered = sorted(other_files.items(), key=lambda item: (-item[1], item[0]))
+        each = ", ".join(f"{suffix} {count:,}" for suffix, count in ordered)
+        words.append(f"{number:,} file{'s' * (number != 1)} of other kinds ({each})")
+    if own_files:
+        words.append(f"{own_files:,} file{'s' * (own_files != 1)} that this program wrote")
+    return ", ".join(words)
 
 
 def as_list(paths: Any) -> list[str]:
@@ -105,51 +179,107 @@ def is_one_text(paths: Any) -> bool:
     return len(files) == 1 and _kind(files[0]) == ".txt" and os.path.isfile(os.path.expanduser(files[0]))
 
 
-def _sources(path: str, side: str | None, subset: str | None) -> list[Source]:
+def _data_set(path: str, side: str | None, subset: str | None) -> list[Source] | None:
+    """The splits of a saved data set or of one on the Hub; None where the path names files."""
     place = Path(os.path.expanduser(path))
     if any(all(os.path.isfile(place / name) for name in names) for names in SAVED):
         return _splits(path, _open_saved(place), side)
     if not os.path.lexists(place) and not glob.has_magic(path) and looks_like_hub_id(path):
         return _splits(path, _open_from_hub(path, subset), side)
-    return [Source(str(file), _kind(file), side) for file in find_files(path)]
+    return None
 
 
-def find_files(path: str) -> list[Path]:
-    """The usable files behind a path, sorted by name. Raises UsageError where there are none."""
+def _file_source(file: Path, side: str | None, codec: str | None, quoting: str | None) -> Source:
+    kind = _kind(file)
+    return Source(
+        str(file),
+        kind,
+        side,
+        encoding=None if kind == ".parquet" else codec,
+        quoting=quoting if kind in QUOTED else None,
+    )
+
+
+def find_files(path: str) -> Files:
+    """The files behind a path, sorted by name. A file that is named itself is taken whoever wrote it.
+
+    Raises:
+        UsageError: there is no usable file.
+    """
     # os.path says False where Path's own methods raise: a name that is too long, a folder that may not be entered.
     place = Path(os.path.expanduser(path))
     if os.path.isdir(place):
-        found = sorted(file for file in _walk(place) if _kind(file))
-        if not found:
-            raise UsageError(f"the folder holds no usable file; {_usable()}")
+        files = _sorted_out(_walk(place), place)
+        if not files.usable:
+            raise UsageError(f"the folder holds no usable file{_without(files)}; {_usable()}")
     elif os.path.lexists(place):
         if not _kind(place):
             raise UsageError(f"can't read a {place.suffix or 'file without an ending'}; {_usable()}")
-        found = [place]
+        files = Files([place])
+        if is_prediction(place):
+            files.notes.append(f"{path} was written by scripts/predict.py; it is read since it is named itself")
     else:
-        matches = _matches(place)
-        found = [match for match in matches if _kind(match) and not os.path.isdir(match)]
-        if matches and not found:
-            raise UsageError(f"nothing that it matches is usable; {_usable()}")
-        if not found:
+        matches = list(_matches(place))
+        files = _sorted_out((match for match in matches if not os.path.isdir(match)), _fixed_part(place))
+        if matches and not files.usable:
+            raise UsageError(f"nothing that it matches is usable{_without(files)}; {_usable()}")
+        if not matches:
             raise _absent(place)
-    for file in found:
+        if folders := sum(os.path.isdir(match) for match in matches):
+            which = "1 folder that it matches is" if folders == 1 else f"{folders:,} folders that it matches are"
+            files.notes.append(f"{path}: {which} not looked into")
+    for file in files.usable:
         if not os.path.exists(file):
             raise UsageError(f"{file}: a link that leads nowhere, or to what may not be read")
-    ordinary = [file for file in found if os.path.isfile(file)]
+    ordinary = [file for file in files.usable if os.path.isfile(file)]
     if not ordinary:
-        raise UsageError(f"{found[0]}: neither a file nor a folder")
-    return ordinary
+        raise UsageError(f"{files.usable[0]}: neither a file nor a folder")
+    files.usable = ordinary
+    return files
 
 
-def _matches(pattern: Path) -> list[Path]:
+def _sorted_out(files: Iterable[Path], searched: Path) -> Files:
+    """Those that are read, and the numbers of those that aren't; what begins with a dot counts for nothing."""
+    sorted_out, own = Files(), OwnFiles(searched)
+    for file in files:
+        if file in own:
+            sorted_out.own += 1
+        elif _kind(file):
+            sorted_out.usable.append(file)
+        elif not file.name.startswith("."):
+            sorted_out.other[suffix_of(file.name)] += 1
+    sorted_out.usable.sort()
+    return sorted_out
+
+
+def suffix_of(name: str) -> str:
+    """What says of which kind a file is, in lower case; `.tar.gz` as a whole."""
+    stem, _, last = name.lower().rpartition(".")
+    if not stem or not SUFFIX.fullmatch(last):
+        return "no suffix"
+    stem, _, before = stem.rpartition(".")
+    return f".{before}.{last}" if last in PACKED and stem and SUFFIX.fullmatch(before) else f".{last}"
+
+
+def _without(files: Files) -> str:
+    words = passed_over(files.other, files.own)
+    return f": {words}" if words else ""
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder that a glob searches."""
+    magic = next((number for number, part in enumerate(pattern.parts) if glob.has_magic(part)), 0)
+    return Path(*pattern.parts[:magic])
+
+
+def _matches(pattern: Path) -> Iterable[Path]:
     if "**" not in pattern.parts:
-        return [Path(name) for name in sorted(glob.glob(str(pattern)))]
+        return map(Path, glob.glob(str(pattern)))
     # glob's own ** follows two links that lead back for ever
-    magic = next(number for number, part in enumerate(pattern.parts) if glob.has_magic(part))
-    folder, parts = Path(*pattern.parts[:magic]), pattern.parts[magic:]
+    folder = _fixed_part(pattern)
+    parts = pattern.parts[len(folder.parts) :]
     files = _walk(folder) if os.path.isdir(folder) else iter(())
-    return sorted(file for file in files if _fits(file.relative_to(folder).parts, parts))
+    return (file for file in files if _fits(file.relative_to(folder).parts, parts))
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

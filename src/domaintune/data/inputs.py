@@ -3,10 +3,14 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from domaintune.data.finding import Source, find_sources
+from domaintune.config import UsageError
+from domaintune.data.decoding import is_utf8
+from domaintune.data.finding import Found, Source, find_sources
+from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
 from domaintune.data.reading import is_plain, read
-from domaintune.data.rows import Fields
+from domaintune.data.rows import Fields, split_words
 from domaintune.settings import DataConfig
 
 GIVEN = {"pairs": "source", "instructions": "prompt"}  # by the format of the data: the role that a model is given
@@ -20,19 +24,33 @@ class Input:
         place: `file:line`, where it came from.
         text: None where nothing stands there.
         words: of a text that is looked through for entities.
+        left_out: why a row can't be asked about, where something else than nothing stands in it.
     """
 
     place: str
     text: str | None
     words: tuple[str, ...] = ()
+    left_out: str | None = None
 
 
-def find_inputs(path: str, config: DataConfig, cache: str) -> list[Source]:
-    """The files behind a path, as `data.path` finds them. Raises UsageError where there are none."""
-    return find_sources(replace(config, path=path, val_path=None, test_path=None, subset=None), cache)
+def find_inputs(path: Any, config: DataConfig, cache: str, encoding: str | None = None) -> Found:
+    """The files behind a path, as `data.path` finds them. Raises UsageError where there are none.
+
+    Args:
+        config: of the run that trained the model.
+        encoding: what a person says; None takes UTF-8, or that of training for a file that isn't UTF-8.
+    """
+    alone = replace(config, path=path, val_path=None, test_path=None, subset=None)
+    found = find_sources(replace(alone, encoding=encoding or config.encoding), cache)
+    if encoding is None:
+        found.sources = [
+            replace(source, encoding=None) if source.encoding and is_utf8(source) else source
+            for source in found.sources
+        ]
+    return found
 
 
-def input_fields(path: str, config: DataConfig, text_column: str | None, unit: str | None) -> Fields:
+def input_fields(path: Any, config: DataConfig, text_column: str | None, unit: str | None) -> Fields:
     """Which parts of the files a model is given.
 
     Args:
@@ -51,14 +69,23 @@ def read_inputs(sources: list[Source], fields: Fields) -> Iterator[Input]:
     """Every row of the sources, also those in which nothing stands.
 
     For entities a row is a list of words (in the column that had them in training, or in a CoNLL file), or a text
-    whose words are parted by white space.
+    whose words are parted by plain spaces, tabs and line ends.
 
     Raises:
-        UsageError: a source is damaged or lacks the column; names file and place.
+        UsageError: a source is damaged or lacks the column; names file and place. No row can be asked about, and not
+            since all of them are blank.
     """
+    left_out: LeftOutRows = {}
+    usable = False
     for source in sources:
         for row in read(source, fields):
             place, words = f"{source.name}:{row.place}", ()
             if fields.format == "words" and row.text is not None:
-                words = tuple(row.text.split() if is_plain(source, fields) else json.loads(row.text)["tokens"])
-            yield Input(place, " ".join(words) if words else row.text, words)
+                words = tuple(split_words(row.text) if is_plain(source, fields) else json.loads(row.text)["tokens"])
+            if odd := row.text is None and (row.reason or BLANK) != BLANK:
+                left_out = joined(left_out, str(row.reason), 1, [place], row.why)
+            usable |= row.text is not None
+            why = f"{row.reason}: {row.why}" if odd else None
+            yield Input(place, " ".join(words) if words else row.text, words, why)
+    if left_out and not usable:
+        raise UsageError(f"no row can be asked about; left out are {explained(left_out)}")

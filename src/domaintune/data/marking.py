@@ -4,8 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from domaintune.data.cells import not_blank
+from domaintune.data.fields import Fields
 from domaintune.data.left_out import NO_ANSWER
-from domaintune.data.rows import Fields, Row, not_blank
+from domaintune.data.rows import Row
 
 PARTS = ("prompt", "completion", "text", "source", "target", "content")  # of a row's JSON: they are texts
 

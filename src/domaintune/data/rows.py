@@ -6,20 +6,40 @@ Rows of several columns become JSON objects in a canonical form, so that the sam
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-from domaintune.data.embedded import GROUPS
-from domaintune.data.finding import TEXTS, is_one_text
-from domaintune.formats import ROLES
-from domaintune.settings import DataConfig
+from domaintune.data.cells import (
+    checked,
+    has,
+    is_missing,
+    list_in,
+    number_as_text,
+    string_in,
+    text_in,
+    type_name,
+    without_zeros,
+)
+from domaintune.data.chats import after_last_answer, instruction_in, no_instruction
+from domaintune.data.fields import Fields
+from domaintune.data.left_out import (
+    BLANK,
+    MISSING_FIELD,
+    NO_GROUP,
+    NO_LABEL,
+    UNEQUAL,
+    UNREADABLE_TAG,
+    WRONG_TYPE,
+    RowError,
+)
 
 GIVEN_FORMATS = ("labels", "entities", "pairs")  # whose rows are something given and something to learn from it
 TAG = re.compile(r"O|[BIES]-.+")
+APART = " \t\r\n"  # between words; other white space, as in "10 000" with a no-break space, is a part of its word
 
 
 class Row(NamedTuple):
-    """One document.
+    """One document, or a row that is none.
 
     Attributes:
         place: in its source, from 1: the line a text begins at, the line of a .jsonl row, the number of another row.
@@ -40,129 +60,137 @@ class Row(NamedTuple):
     unused: int = 0
 
 
-@dataclass(frozen=True)
-class Fields:
-    """Which parts of the files are wanted."""
-
-    format: str
-    unit: str
-    text_column: str
-    columns: tuple[tuple[str, str], ...]
-    group_column: str | None
-    label_separator: str | None = None
-    marks: tuple[str, ...] = ()  # the one that ends a document, and those that may begin one
-
-    @classmethod
-    def of(cls, config: DataConfig, marks: tuple[str, ...] = ()) -> "Fields":
-        unit = config.unit or ("paragraph" if is_one_text(config.path) and not marks else "file")
-        columns = tuple((role, config.columns.get(role, role)) for role in ROLES[config.format])
-        group = config.group_column or (GROUPS.get(str(config.embedded)) if config.path is None else None)
-        return cls(config.format, unit, config.text_column, columns, group, config.label_separator, marks)
-
-    def that_matter(self, kinds: set[str]) -> list[object]:
-        """Those that decide what is read of such sources: the rest of a cache's key."""
-        unit = self.unit if kinds & set(TEXTS) else None
-        columns = (self.text_column if self.format == "text" else self.columns) if kinds - set(TEXTS) else None
-        key: list[object] = [self.format, unit, columns, self.group_column, *[list(self.marks)] * bool(self.marks)]
-        return [*key, self.text_column, self.label_separator] if self.format == "labels" else key
-
-    def names(self) -> list[str]:
-        """The columns that rows may have, `group_column` not among them."""
-        text = [self.text_column] if self.format in ("text", "labels", "words") else []
-        return text + [name for _, name in self.columns]
-
-    def column(self, role: str) -> str:
-        """What a role's column is called in the files."""
-        return dict(self.columns)[role]
+def row_of(place: int, row: Any, fields: Fields) -> Row:
+    """What is wanted of a row, or why it can't be used."""
+    try:
+        wanted = _wanted(row, fields)
+        group = group_of(row, fields)
+    except RowError as error:
+        return Row(place, None, None, error.reason, str(error))
+    if isinstance(wanted, str):
+        return Row(place, wanted, group)
+    text = json.dumps(wanted, ensure_ascii=False)
+    if group is None and fields.format in GIVEN_FORMATS:
+        group = given(text)
+    return Row(place, text, group, unused=after_last_answer(wanted))
 
 
-def text_of(row: Any, fields: Fields) -> str | None:
-    """The row's text. Raises ValueError saying why it can't be had."""
+def _wanted(row: Any, fields: Fields) -> str | dict[str, Any]:
+    """The row's text, or its object. Raises RowError saying why it can't be had."""
     if not isinstance(row, dict):
-        raise ValueError(f"a row must be an object like {{{json.dumps(fields.names()[0])}: ...}}, not {_type(row)}")
+        example = f"{{{json.dumps(fields.names()[0])}: ...}}"
+        raise RowError(WRONG_TYPE, f"a row must be an object like {example}, not {type_name(row)}")
     if fields.format == "text":
-        return not_blank(_string(row, fields.text_column, no_column(fields, row)))
-    wanted = _OBJECTS[fields.format](row, fields)
-    return None if wanted is None else json.dumps(wanted, ensure_ascii=False)
+        return text_in(row, fields.text_column, no_column(fields, row))
+    return _OBJECTS[fields.format](row, fields)
 
 
-def _instruction(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
-    prompt, completion, messages = (name for _, name in fields.columns)
-    if messages in row and not (prompt in row and completion in row and row[messages] is None):
-        chat = [] if row[messages] is None else row[messages]
-        if not isinstance(chat, list) or not all(isinstance(turn, dict) for turn in chat):
-            raise ValueError(f"field {messages!r} must be a list of objects with role and content")
-        turns = [{key: _said(turn, key) for key in ("role", "content")} for turn in chat]
-        answers = [turn for turn in turns if turn["role"] == "assistant" and not_blank(turn["content"])]
-        return {"messages": turns} if answers else None
-    missing = no_column(fields, row)
-    pair = {"prompt": _string(row, prompt, missing) or "", "completion": _string(row, completion, missing)}
-    return pair if not_blank(pair["completion"]) else None
-
-
-def _labelled(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
-    text = not_blank(_string(row, fields.text_column, no_column(fields, row)))
+def _labelled(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    text = text_in(row, fields.text_column, no_column(fields, row))
     column = fields.column("label")
     if column not in row:
-        raise ValueError(f"no field {column!r}; {_has(row)}; set data.columns.label")
+        raise RowError(MISSING_FIELD, f"no field {column!r}; {has(row)}; set data.columns.label")
     value = row[column]
+    listed = list_in(value)
+    if listed is not None:
+        return {"text": text, "labels": _labels(listed, column)}
+    if is_missing(value):
+        raise RowError(NO_LABEL, f"nothing stands in {column!r}")
     if fields.label_separator is not None and isinstance(value, str):
-        value = [part for part in value.split(fields.label_separator) if part.strip()]
-    if isinstance(value, list):
-        labels = sorted({_label(label, column) for label in value})
-        return None if text is None else {"text": text, "labels": labels}
-    if text is None or value is None or (isinstance(value, str) and not value.strip()):
-        return None
+        parts = [part for part in value.split(fields.label_separator) if part.strip()]
+        return {"text": text, "labels": _labels(parts, column)}
     return {"text": text, "label": _label(value, column)}
 
 
+def _labels(values: list[Any], column: str) -> list[str]:
+    """Of a list in which a member may be missing, but not all of them."""
+    there = [value for value in values if not _is_unfilled(value)]
+    if values and not there:
+        raise RowError(NO_LABEL, f"the list in {column!r} holds nothing")
+    return sorted({_label(value, column) for value in there})
+
+
 def _label(value: object, column: str) -> str:
+    """The name of a class as it is written; labelling finds which spellings are one class."""
     if isinstance(value, bool | int):
         return str(value).lower()
+    if isinstance(value, float | Decimal) and abs(value) != float("inf"):
+        return number_as_text(value)
     if not isinstance(value, str):
-        raise ValueError(f"a label in {column!r} must be a string or a whole number, not {_type(value)}")
-    return str(_string({column: value}, column, "")).strip()
+        raise RowError(WRONG_TYPE, f"a label in {column!r} must be a string or a number, not {type_name(value)}")
+    label = str(checked(value, f"field {column!r}")).strip()
+    if not label:
+        raise RowError(NO_LABEL, f"nothing stands in {column!r}")
+    return label
 
 
-def _tagged(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
+def _is_unfilled(value: object) -> bool:
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
+
+
+def _tagged(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """Of words and their tags, as many of the one as of the other."""
-    lists = {}
-    for role, column in fields.columns:
-        if column not in row:
-            raise ValueError(f"no field {column!r}; {_has(row)}; set data.columns.{role}")
-        values = row[column] if row[column] is not None else []
-        if not isinstance(values, list):
-            raise ValueError(f"field {column!r} must be a list of strings, not {_type(values)}")
-        lists[role] = [not_blank(_string({column: value}, column, "")) for value in values]
-        if None in lists[role]:
-            raise ValueError(f"field {column!r} holds an empty string")
-    if len(lists["tokens"]) != len(lists["tags"]):
-        raise ValueError(f"{len(lists['tokens'])} tokens and {len(lists['tags'])} tags")
-    if wrong := next((tag for tag in lists["tags"] if not TAG.fullmatch(str(tag))), None):
-        raise ValueError(f"the tag {wrong!r} is neither O nor a kind after B-, I-, E- or S-")
-    return lists if lists["tokens"] else None
+    words, tags = (_listed(row, role, column) for role, column in fields.columns)
+    if not words and not tags:
+        raise RowError(BLANK, f"nothing stands in {fields.column('tokens')!r}")
+    tokens = _strings(words, fields.column("tokens"), WRONG_TYPE)
+    if is_missing(row[fields.column("tags")]) or any(is_missing(tag) for tag in tags):
+        raise RowError(NO_LABEL, f"a tag is missing in {fields.column('tags')!r}")
+    names = _strings(tags, fields.column("tags"), UNREADABLE_TAG)
+    if len(tokens) != len(names):
+        raise RowError(UNEQUAL, f"{len(tokens)} tokens and {len(names)} tags")
+    if wrong := next((tag for tag in names if not TAG.fullmatch(tag)), None):
+        raise RowError(UNREADABLE_TAG, f"the tag {wrong!r} is neither O nor a kind after B-, I-, E- or S-")
+    return {"tokens": tokens, "tags": names}
 
 
-def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
+def _listed(row: dict[str, Any], role: str, column: str) -> list[Any]:
+    if column not in row:
+        raise RowError(MISSING_FIELD, f"no field {column!r}; {has(row)}; set data.columns.{role}")
+    value = row[column]
+    if _is_unfilled(value):
+        return []
+    listed = list_in(value)
+    if listed is None:
+        raise RowError(WRONG_TYPE, f"field {column!r} must be a list of strings, not {type_name(value)}")
+    return listed
+
+
+def _strings(values: list[Any], column: str, reason: str) -> list[str]:
+    """None of them empty; `reason` is that of a row in which one is."""
+    found = [checked(None if is_missing(value) else value, f"field {column!r}") or "" for value in values]
+    if not all(value.strip(APART) for value in found):
+        raise RowError(reason, f"field {column!r} holds an empty string")
+    return found
+
+
+def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     pair = {}
     for role, column in fields.columns:
-        pair[role] = not_blank(_string(row, column, f"no field {column!r}; {_has(row)}; set data.columns.{role}"))
-    return None if None in pair.values() else pair
+        no_field = f"no field {column!r}; {has(row)}; set data.columns.{role}"
+        pair[role] = text_in(row, column, no_field, BLANK if role == "source" else NO_LABEL)
+    return pair
 
 
-def _bare(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
-    """Words whose tags are not known; of a text they are parted by white space."""
+def _bare(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """Words whose tags are not known; of a text they are parted as `split_words` does."""
     column = fields.column("tokens")
-    if isinstance(row.get(column), list):
-        words = [str(_string({column: value}, column, "")) for value in row[column]]
-        if not all(not_blank(word) for word in words):
-            raise ValueError(f"field {column!r} holds an empty string")
+    listed = list_in(row.get(column))
+    if listed is not None:
+        words = _strings(listed, column, WRONG_TYPE)
     else:
-        words = (_string(row, fields.text_column, no_column(fields, row)) or "").split()
-    return {"tokens": words} if words else None
+        words = split_words(string_in(row, fields.text_column, no_column(fields, row)) or "")
+    if not words:
+        raise RowError(BLANK, "nothing stands in it")
+    return {"tokens": words}
 
 
-_OBJECTS = {"words": _bare, "instructions": _instruction, "labels": _labelled, "entities": _tagged, "pairs": _pair}
+def split_words(text: str) -> list[str]:
+    """The words of a text, parted by plain spaces, tabs and line ends alone, as they are in files of words."""
+    return [word for word in re.split(f"[{APART}]+", text) if word]
+
+
+_OBJECTS = {"words": _bare, "instructions": instruction_in, "labels": _labelled, "entities": _tagged, "pairs": _pair}
 
 
 def given(text: str) -> str:
@@ -171,55 +199,25 @@ def given(text: str) -> str:
     return str(row["text"] if "text" in row else row["source"] if "source" in row else " ".join(row["tokens"]))
 
 
-def _said(turn: dict[str, Any], key: str) -> str:
-    said = _string(turn, key, f"a message has no {key!r}")
-    if said is None:
-        raise ValueError(f"a message's {key!r} must be a string, not null")
-    return said
-
-
 def group_of(row: Mapping[str, Any], fields: Fields) -> str | None:
+    """The group of a row; None where rows have none. Raises RowError where it is missing."""
     if fields.group_column is None:
         return None
     group = row.get(fields.group_column)
-    if group is None or group == "":  # null as a .csv file writes it
-        raise ValueError(f"nothing in {fields.group_column!r}, which data.group_column names; {_has(row)}")
-    if isinstance(group, int | float):
+    if _is_unfilled(group):
+        why = f"nothing in {fields.group_column!r}, which data.group_column names; {has(row)}"
+        raise RowError(NO_GROUP, why)
+    if isinstance(group, bool):
         return str(group)
-    return _string(row, fields.group_column, "")
-
-
-def _string(row: Mapping[str, Any], name: str, missing: str) -> str | None:
-    if name not in row:
-        raise ValueError(missing)
-    value = row[name]
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"field {name!r} must be a string, not {_type(value)}")
-    if value is not None and "\0" in value:
-        raise ValueError(f"field {name!r} holds a NUL character")
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"field {name!r} holds half a surrogate pair, which is no text") from None
-    return value
-
-
-def not_blank(text: str | None) -> str | None:
-    return None if not text or text.isspace() else text
+    if isinstance(group, int | float):
+        return number_as_text(group) if isinstance(group, float) else str(group)
+    return without_zeros(str(string_in(row, fields.group_column, "")))
 
 
 def no_column(fields: Fields, row: Any) -> str:
+    """The message on a row, or the columns of a table, in which no text can stand."""
     if fields.format in ("text", "labels"):
-        return f"no field {fields.text_column!r}; {_has(row)}; set data.text_column"
-    if fields.format != "instructions":
-        return f"none of {', '.join(map(repr, fields.names()))}; {_has(row)}; set data.columns"
-    prompt, completion, messages = (name for _, name in fields.columns)
-    return f"neither {messages!r} nor both {prompt!r} and {completion!r}; {_has(row)}; set data.columns"
-
-
-def _has(row: Any) -> str:
-    return f"it has {', '.join(map(repr, row)) or 'none'}"
-
-
-def _type(value: object) -> str:
-    return "null" if value is None else type(value).__name__
+        return f"no field {fields.text_column!r}; {has(row)}; set data.text_column"
+    if fields.format == "instructions":
+        return no_instruction(row, fields)
+    return f"none of {', '.join(map(repr, fields.names()))}; {has(row)}; set data.columns"

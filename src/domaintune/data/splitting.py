@@ -13,7 +13,7 @@ from domaintune.caching import cached
 from domaintune.config import UsageError
 from domaintune.data import deduplicating
 from domaintune.data.documents import GIVEN, SIDES, Documents, read_documents
-from domaintune.data.finding import find_sources
+from domaintune.data.finding import Found, find_sources
 from domaintune.data.left_out import NAMED, LeftOutRows, explained, joined
 from domaintune.data.rows import GIVEN_FORMATS, Fields
 from domaintune.settings import DataConfig
@@ -32,6 +32,7 @@ class Splits:
         duplicates, near_duplicates: how many were left out as such.
         held_out_groups: how many were left out since `val_path` or `test_path` has documents of their group.
         left_out: rows that can't be used, by their reasons: those that are no documents, and what `leave_out` added.
+        found: what was found beside the documents' files, and what a person should know about them.
     """
 
     documents: Documents
@@ -40,6 +41,7 @@ class Splits:
     near_duplicates: int = 0
     held_out_groups: int = 0
     left_out: LeftOutRows = field(default_factory=dict)
+    found: Found = field(default_factory=Found)
 
     def of(self, name: str) -> npt.NDArray[np.int64]:
         """The numbers of one side's documents, in the order of reading."""
@@ -82,7 +84,8 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
     Raises:
         UsageError: naming the file and place.
     """
-    documents = read_documents(find_sources(config, cache), Fields.of(config, marks), cache)
+    found = find_sources(config, cache)
+    documents = read_documents(found.sources, Fields.of(config, marks), cache)
     side = sides(documents, config)
     duplicates = near = 0
     if config.dedup != "none":
@@ -95,7 +98,8 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
-    return Splits(documents, side, duplicates, near, int(shared.sum()), documents.left_out())
+    found.notes += documents.source_notes()
+    return Splits(documents, side, duplicates, near, int(shared.sum()), documents.left_out(), found)
 
 
 def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:

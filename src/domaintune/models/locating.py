@@ -26,6 +26,16 @@ WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 UNWANTED = ["*/*", "consolidated*"]
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
+# What else a tokenizer is made of.
+TOKENIZER_FILES = (
+    *TOKENIZERS,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+
 # Families whose positions are distances: a number of them in a config is no limit.
 RELATIVE_POSITIONS = "longt5 mt5 t5 umt5".split()
 # Families that number positions from the padding token's id + 1 on: so many of their embeddings are never used.
@@ -110,6 +120,14 @@ class Checkpoint:
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest() if files else None
+
+    def settings_hash(self) -> str:
+        """SHA-256 over config.json and the tokenizer's files, with their names."""
+        digest = hashlib.sha256()
+        for name in ("config.json", *TOKENIZER_FILES):
+            if (file := self.folder / name).is_file():
+                digest.update(f"{name}:{file.stat().st_size}:".encode() + file.read_bytes())
+        return digest.hexdigest()
 
 
 def marks_of(config: Config) -> tuple[str, ...]:

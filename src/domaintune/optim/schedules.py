@@ -12,14 +12,27 @@ def warmup_then(name: str, step: int, total_steps: float, warmup_steps: float, m
         step: optimizer steps done so far; step 0 of a warm-up of n steps has 1 / (n + 1) of the peak, so that no step
             is wasted at a rate of zero.
         total_steps: of the whole run; infinite where nothing but time ends it (then the rate stays at its peak).
-        warmup_steps: optimizer steps, or below 1 a share of the total.
+        warmup_steps: see `warmup_length`.
         min_lr_rate: the share of the peak at which cosine and linear end.
     """
-    warmup = warmup_steps if warmup_steps >= 1 else _share(warmup_steps, total_steps)
+    warmup = warmup_length(warmup_steps, total_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     done = _progress(step - warmup, total_steps - warmup)
     return min_lr_rate + (1 - min_lr_rate) * SHAPES[name](done)
+
+
+def warmup_length(warmup_steps: float, total_steps: float) -> int:
+    """The optimizer steps of a warm-up.
+
+    Args:
+        warmup_steps: as it is set: whole steps, where 1 is one step; or below 1 a share of the total.
+        total_steps: of the whole run. A warm-up that is as long or longer would never reach the peak: it is cut to half
+            of the run. Where the total is infinite, a share is no warm-up.
+    """
+    if warmup_steps < 1:
+        return int(warmup_steps * total_steps) if math.isfinite(total_steps) else 0
+    return int(warmup_steps) if warmup_steps < total_steps else int(total_steps) // 2
 
 
 SHAPES: dict[str, Callable[[float], float]] = {
@@ -27,10 +40,6 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "linear": lambda done: 1 - done,
     "constant": lambda done: 1.0,  # noqa: ARG005
 }
-
-
-def _share(share: float, total_steps: float) -> int:
-    return int(share * total_steps) if math.isfinite(total_steps) else 0
 
 
 def _progress(step: float, steps: float) -> float:

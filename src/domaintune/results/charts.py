@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 
 from domaintune.results.outcomes import Trial, shown
 from domaintune.results.ranking import Ranking, Row
+from domaintune.wording import escaped, shortened
 
 LR = "optim.lr"
 # Okabe and Ito's, told apart by everyone ("Color Universal Design", 2008).
@@ -43,7 +45,9 @@ def _figure(width: float, height: float) -> Iterator[Any]:
         "grid.color": "#e6e8ec",
         "legend.frameon": False,
     }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # The letters are drawn by the browser, in its fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield Figure(figsize=(width, height), layout="constrained").subplots()
 
 
@@ -54,6 +58,11 @@ def _svg(axes: Any) -> str:
     return text[text.index("<svg") :]
 
 
+def _short(label: str) -> str:
+    """A line of a legend."""
+    return shortened(escaped(label), 60)
+
+
 def learning_rates(ranking: Ranking, lost: Sequence[Trial]) -> str | None:
     """The metric against the learning rate, a line for each combination of what else varies; None where it doesn't.
 
@@ -62,7 +71,7 @@ def learning_rates(ranking: Ranking, lost: Sequence[Trial]) -> str | None:
     """
     lines: dict[str, list[Row]] = defaultdict(list)
     for row in ranking.rows:
-        lines[ranking.label(row, without=LR)].append(row)
+        lines[_short(ranking.label(row, without=LR))].append(row)
     rates = [rate for row in ranking.rows if (rate := row.settings.get(LR)) is not None]
     if len(rates) < len(ranking.rows) or len(set(rates)) < 2:
         return None
@@ -170,8 +179,7 @@ def _scale(values: Sequence[Any]) -> Scale:
     if not numbers:
         step = 1 / max(1, len(distinct) - 1)
         return lambda value: distinct.index(shown(value)) * step, [
-            (number * step, text if len(text) < 24 else f"{text[:10]}…{text[-10:]}")
-            for number, text in enumerate(distinct)
+            (number * step, shortened(escaped(text), 23)) for number, text in enumerate(distinct)
         ]
     low, high = float(distinct[0]), float(distinct[-1])
     of: Callable[[float], float] = math.log if low > 0 and high / low > WIDE else float
@@ -196,7 +204,12 @@ def validation_curves(ranking: Ranking, metric: str) -> str | None:
             steps, values = zip(*points, strict=True)
             style = "-" if number < len(COLOURS) else "--"
             axes.plot(
-                steps, values, style, color=COLOURS[number % len(COLOURS)], lw=1.5, label=ranking.label(row) or None
+                steps,
+                values,
+                style,
+                color=COLOURS[number % len(COLOURS)],
+                lw=1.5,
+                label=_short(ranking.label(row)) or None,
             )
         axes.set(xlabel="optimizer steps", ylabel=metric)
         _vertical_scale(axes, [value for _, points in curves for _, value in points])

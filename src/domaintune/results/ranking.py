@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from domaintune.formats import direction
 from domaintune.results.comparing import TIE, WORSE, Comparison, Measured, compare, draw_documents
 from domaintune.results.outcomes import Trial, shown
 
@@ -117,8 +118,9 @@ def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
     alike: dict[tuple[str, ...], list[Trial]] = defaultdict(list)
     for trial in trials:
         if trial.metrics:
-            task = [str(trial.settings.get(f"task.{key}")) for key in ("name", "monitor", "mode")]
-            alike[*task, _data(trial)].append(trial)
+            task, metric = (str(trial.settings.get(f"task.{key}")) for key in ("name", "monitor"))
+            mode = direction(metric) or str(trial.settings.get("task.mode"))
+            alike[task, metric, mode, _data(trial)].append(trial)
     rankings = []
     for (task_name, metric, mode, data), group in alike.items():
         by_tokenizer: dict[str, list[Trial]] = defaultdict(list)

@@ -1,10 +1,8 @@
 """What every launcher does: the trials of a batch are checked, those that have finished left out, the others run."""
 
-import json
 import logging
 import math
 import os
-import re
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,8 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config import UsageError
+from domaintune.formats import direction
+from domaintune.overrides import quote
 from domaintune.queueing import requeue_after
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
@@ -28,8 +28,6 @@ from domaintune.sweeps.table import TrialTable
 from domaintune.sweeps.trials import ENDED, TrialRecord, finished, outcome, trial_name, varied_overrides
 
 LINE_SECONDS = 5  # between two lines of a trial's progress, which the table reads
-PLAIN = re.compile(r"[A-Za-z_][\w.-]*")  # Hydra's grammar takes it without quotes, unless it is one of the next
-WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass
@@ -64,6 +62,7 @@ class TrialLauncher(Launcher):
     Attributes:
         sweep: the record of the trials.
         ending: what ends the sweep early.
+        direction: `min` or `max`, which values of the monitored metric are better.
         strict: whether one wrong config keeps all trials from starting; a search counts it as a bad trial. What would
             take another run's folder starts in neither.
     """
@@ -79,6 +78,7 @@ class TrialLauncher(Launcher):
         self.ending = Ending()
         self.strict = True
         self._fresh = bool(config.fresh)
+        self.direction = direction(str(config.task.monitor))
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -111,7 +111,7 @@ class TrialLauncher(Launcher):
         if due:
             self.run(list(due.values()))
             self._stop_where_told()
-        worst = -math.inf if self.composed.task.mode == "max" else math.inf
+        worst = -math.inf if self.direction == "max" else math.inf
         return [_returned(self.sweep.trials[each.name], worst) for each in planned]
 
     @abstractmethod
@@ -131,9 +131,10 @@ class TrialLauncher(Launcher):
             self.sweep.move_aside()
             self._fresh = False
 
-    def check(self, points: Sequence[Sequence[str]]) -> None:
-        """Raises UsageError with every problem of configs, which need not become trials."""
-        refuse(self._composed(points))
+    def check(self, points: Sequence[Sequence[str]]) -> list[Config]:
+        """The configs of points, which need not become trials. Raises UsageError with every problem that they have."""
+        refuse(planned := self._composed(points))
+        return [each.config for each in planned if each.config is not None]
 
     def ended(self, start: Start, status: int, printed: str) -> None:
         """Records the end of a trial's process.
@@ -180,7 +181,7 @@ class TrialLauncher(Launcher):
         """
         if each.config is None:
             return
-        name = self.sweep.same_trial(each.name, asdict(each.config), others)
+        name = self.sweep.same_trial(each.name, asdict(each.config), others, each.hashes)
         if name != each.name:
             each.name = name
             self._check(each)  # the folder is part of the config
@@ -220,7 +221,7 @@ class TrialLauncher(Launcher):
         own = [each for each in overrides if not each.startswith(("name=", "fresh="))]
         progress = OmegaConf.select(self.composed, "callbacks.progress.line_seconds")
         often = [] if progress is None else [f"callbacks.progress.line_seconds={LINE_SECONDS}"]
-        return [*own, *often, f"name={quoted(str(self.composed.name))}"]
+        return [*own, *often, f"name={quote(str(self.composed.name))}"]
 
     def _command(self, each: Planned, folder: Path) -> list[str]:
         """What runs a trial, as one could type it."""
@@ -229,7 +230,7 @@ class TrialLauncher(Launcher):
         flags = [word for path in sources for word in ("--config-dir", path)]
         if hydra.job.config_name != "train":
             flags += ["--config-name", hydra.job.config_name]
-        run_dir = f"hydra.run.dir={quoted(str(folder))}"
+        run_dir = f"hydra.run.dir={quote(str(folder))}"
         return [sys.executable, os.path.abspath(sys.argv[0]), *flags, *self._trial_overrides(each.overrides), run_dir]
 
 
@@ -242,9 +243,3 @@ def refuse(planned: Sequence[Planned]) -> None:
     """Raises UsageError with all problems of a batch, where there are any."""
     if problems := [(each.name, each.problem) for each in planned if each.problem]:
         raise UsageError(listed(problems, len(planned)))
-
-
-def quoted(text: str) -> str:
-    """A text as Hydra's grammar takes it whole."""
-    plain = PLAIN.fullmatch(text) and text.lower() not in WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +10,14 @@ from typing import Any
 
 from domaintune import leaderboard
 from domaintune.config import RunError, UsageError
-from domaintune.differing import deciding
+from domaintune.differing import by_content, deciding, defaults
 from domaintune.locking import Lock
-from domaintune.recording import now, read_config, typed_command
+from domaintune.recording import RunFolder, now, optional, read_config, typed_command
 from domaintune.sweeps.trials import TrialRecord
 from domaintune.writing import write_whole
+
+Hashes = Mapping[str, str | None]
+NO_HASHES: Hashes = {}
 
 
 class SweepFolder:
@@ -82,24 +85,28 @@ class SweepFolder:
         self.asked.add(name)
         return trial
 
-    def same_trial(self, name: str, config: dict[str, Any], others: set[str]) -> str:
-        """The name under which a trial is known: its own, or that of an earlier one with the same config.
+    def same_trial(self, name: str, config: dict[str, Any], others: set[str], hashes: Hashes = NO_HASHES) -> str:
+        """The name under which a trial is known: its own, or that of an earlier one with the same config, whose data
+        and checkpoint may have lain elsewhere.
 
         A key that is varied now and was not before changes the names; what was trained stays trained.
 
         Args:
             name: of the trial.
             others: names that other trials of this command have.
+            hashes: SHA-256 of `data` and `weights`.
         """
         if (self.folder / name / "config.yaml").exists():
             return name
         if self._identities is None:
             self._identities = defaultdict(list)
             for file in sorted(self.folder.glob("*/config.yaml")):
-                self._identities[_identity(read_config(file.parent))].append(file.parent.name)
+                earlier = by_content(read_config(file.parent), RunFolder(file.parent).hashes())
+                self._identities[_identity(earlier)].append(file.parent.name)
         if not self._identities:
             return name
-        return next((earlier for earlier in self._identities[_identity(config)] if earlier not in others), name)
+        known = self._identities[_identity(by_content(config, hashes))]
+        return next((earlier for earlier in known if earlier not in others), name)
 
     def _load(self) -> None:
         """What an earlier process left; what was running then, isn't now."""
@@ -116,7 +123,8 @@ class SweepFolder:
         self._record["ended"] = now()
         self.save(status)
         if self.trials:
-            leaderboard.tell(self.folder)
+            with optional("the leaderboard could not be written"):
+                leaderboard.tell(self.folder)
 
     def move_aside(self) -> None:
         """Moves what an earlier sweep left, and starts over."""
@@ -138,4 +146,4 @@ class SweepFolder:
 
 
 def _identity(config: dict[str, Any]) -> str:
-    return json.dumps(deciding(config), sort_keys=True, default=str)
+    return json.dumps({**defaults(), **deciding(config)}, sort_keys=True, default=str)

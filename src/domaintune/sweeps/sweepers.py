@@ -8,6 +8,8 @@ import hydra_plugins
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
+from domaintune.config import UsageError
+from domaintune.settings import Config
 from domaintune.sweeps.launching import TrialLauncher
 from domaintune.sweeps.preflight import corners
 from domaintune.sweeps.process_launcher import ProcessLauncher
@@ -43,8 +45,9 @@ class SearchSweeper(OptunaSweeper):
 
     def setup(self, **context: Any) -> None:
         super().setup(**context)
-        task = context["config"].task
-        self.sweeper.direction = "maximize" if task.mode == "max" else "minimize"
+        typed = [each for each in context["config"].hydra.overrides.hydra if "hydra.sweeper.direction" in each]
+        if typed:
+            raise UsageError(f"{typed[0]}: the direction of a search is that of task.monitor: leave it out")
 
     def sweep(self, arguments: list[str]) -> None:
         import optuna
@@ -53,12 +56,23 @@ class SearchSweeper(OptunaSweeper):
         launcher: TrialLauncher = self.sweeper.launcher
         space = self.sweeper._parse_sweeper_params_config()
         with launcher.recording():
-            launcher.check(corners([*space, *arguments]))
+            self._follow(launcher.check(corners([*space, *arguments])))
             launcher.strict = False
             launcher.begin()
             for file in launcher.sweep.folder.glob("optuna.db*"):
                 file.unlink()
             self.sweeper.sweep(arguments)
+
+    def _follow(self, configs: list[Config]) -> None:
+        """Sets the direction of the search. Raises UsageError where trials are judged by several metrics."""
+        metrics = {config.task.monitor: config.task.mode for config in configs}
+        if len(metrics) > 1:
+            raise UsageError(
+                f"a search compares its trials by one metric, and these have {', '.join(sorted(metrics))}: set "
+                f"task.monitor to one that all of them measure, or take sweep=grid"
+            )
+        self.sweeper.launcher.direction = mode = next(iter(metrics.values()))
+        self.sweeper.direction = "maximize" if mode == "max" else "minimize"
 
 
 def register_plugins() -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from domaintune.sweeps.recording import SweepFolder
 from domaintune.sweeps.trials import TrialRecord
+from domaintune.wording import escaped_lines
 from domaintune.writing import end_of
 
 PROGRESS = re.compile(r"step ([\d,]+(?: of [\d,]+)?)(?:, (.+?) left)?(?:  (.*))?")  # a line of callbacks/progress.py
@@ -69,7 +70,7 @@ class TrialTable:
 
     def say(self, text: str) -> None:
         """A line above the table."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(escaped_lines(text)), soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table()
@@ -85,7 +86,7 @@ class TrialTable:
                 metric = f"{trial.value:.4g}"
             taken = left or (f"{trial.seconds:.0f} s" if trial.seconds else "")
             state = Text(trial.state, style=COLOURS[trial.state])
-            table.add_row(Text(name), state, step, metric, taken, Text(trial.why or ""))
+            table.add_row(Text(name), state, step, Text(metric), taken, Text(escaped_lines(trial.why or "")))
         return table
 
     def _progress(self, name: str) -> tuple[str, str, str]:

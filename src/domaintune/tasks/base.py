@@ -39,6 +39,8 @@ class FineTuningTask(L.LightningModule):
         self.latest_step: dict[
             str, Any
         ] = {}  # what the latest optimizer step was made with; see callbacks/nonfinite.py
+        self._unlogged: tuple[int, dict[str, Any]] = (-1, {})  # the latest step, and its figures that nobody has yet
+        self.logged_out_of_turn: int | None = None  # the step that was logged since it was the last one
         self._gradient_scale = torch.ones(())
         self._step_sums: list[torch.Tensor] = []  # per micro-batch: (3,) loss, its divisor and tokens
         self._sums = torch.zeros(0)  # of an evaluation
@@ -132,6 +134,7 @@ class FineTuningTask(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What is frozen is left out: it is the weights that the run started from, which it knows by their hash."""
         checkpoint["tokens_trained"] = int(self.tokens_trained)
+        checkpoint["logged_out_of_turn"] = self.logged_out_of_turn
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: weights[name] for name in weights if name not in self.frozen}
 
@@ -140,6 +143,7 @@ class FineTuningTask(L.LightningModule):
         if loaded is not None and (missing := {*self.state_dict()} - {*loaded} - self.frozen):
             raise RunError(f"the checkpoint lacks {len(missing)} trained weights, {min(missing)} among them")
         self.tokens_trained = checkpoint["tokens_trained"]
+        self.logged_out_of_turn = checkpoint.get("logged_out_of_turn")
 
     def configure_gradient_clipping(
         self,
@@ -167,15 +171,38 @@ class FineTuningTask(L.LightningModule):
         self.log_step({"train/loss": loss, "train/grad_norm": norm, "lr": lr}, self.trainer.global_step)
 
     def log_step(self, figures: dict[str, Any], step: int) -> None:
-        """Logs figures of an optimizer step, counted from 0; the loggers have them before this returns.
+        """Logs figures of an optimizer step, counted from 0, where its turn has come; else keeps them for
+        `log_last_step`."""
+        in_turn = (step + 1) % self.trainer.log_every_n_steps == 0
+        trainer: Any = self.trainer
+        # What early stopping watches is there at each validation, and is that of the latest step.
+        if in_turn or any(getattr(callback, "monitor", None) in figures for callback in trainer.callbacks):
+            self.log_dict(figures, logger=False)
+        if in_turn:  # not oftener: a figure waits for the device
+            self._hand_to_loggers(figures, step)
+        else:
+            kept = self._unlogged[1] if self._unlogged[0] == step else {}
+            self._unlogged = step, kept | figures
+
+    def log_last_step(self) -> None:
+        """Logs the latest step also where its turn has not come: training ends with it, or is interrupted."""
+        step, figures = self._unlogged
+        if figures and step == self.trainer.global_step - 1:
+            self._hand_to_loggers(figures, step)
+            self.logged_out_of_turn = step
+        self._unlogged = (-1, {})
+
+    def on_train_end(self) -> None:
+        self.log_last_step()
+
+    def _hand_to_loggers(self, figures: dict[str, Any], step: int) -> None:
+        """The loggers have the figures before this returns.
 
         Lightning would hand them on only after its callbacks have saved their checkpoints: of a run that is killed in
         between, that point of the curve would be missing.
         """
-        if (step + 1) % self.trainer.log_every_n_steps == 0:  # not oftener: a figure waits for the device
-            self.log_dict(figures, logger=False)
-            for logger in self.trainer.loggers:
-                logger.log_metrics({name: float(value) for name, value in figures.items()}, step)
+        for logger in self.trainer.loggers:
+            logger.log_metrics({name: float(value) for name, value in figures.items()}, step)
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and a warm-up with a schedule that is stepped with the optimizer."""

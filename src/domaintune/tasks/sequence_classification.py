@@ -11,6 +11,7 @@ from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
 from domaintune.drawing import add_matrix
 from domaintune.metrics import classification_metrics
+from domaintune.recording import optional
 from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.base import FineTuningTask
 
@@ -104,7 +105,8 @@ class SequenceClassification(FineTuningTask):
         (loss, weight, right), table = self._sums[0, :3].tolist(), self._sums[1:].cpu().numpy()
         table = table[:, : len(HITS) if self.several else len(self.names)]
         if side == "val":
-            add_matrix(self.trainer, "val/confusion", table, self.names, HITS if self.several else self.names)
+            with optional("the confusion matrix could not be drawn"):
+                add_matrix(self.trainer, "val/confusion", table, self.names, HITS if self.several else self.names)
         return classification_metrics(loss, weight, right, table, self.names, self.several)
 
 

@@ -1,0 +1,68 @@
+"""Which of the files in a folder this program wrote itself: they are nobody's data."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from domaintune.caching import CONTENTS
+from domaintune.outputs import MADE_FROM
+
+# The names that the program gives in the folder of a run and of a sweep: what else lies there is somebody's own.
+RUN = {"config.yaml", "result.json", "validation.npz", "checkpoints", "tensorboard", "export", "output.log"}
+LEADERBOARD = {"leaderboard.csv", "report.html"}
+SWEEP = {*LEADERBOARD, "sweep.json", "optuna.db"}
+EMBEDDED = re.compile(r"python-[a-z]+-\d+\.\d+\.\d+-\d+\.jsonl")  # a corpus in the cache folder
+
+
+class OwnFiles:
+    """Predictions, and what lies in the folders of runs and sweeps and in entries of the cache.
+
+    Args:
+        searched: a folder. What lies above it isn't looked at.
+    """
+
+    def __init__(self, searched: Path) -> None:
+        self._searched = searched
+        self._names: dict[Path, set[str]] = {}
+
+    def __contains__(self, file: Path) -> bool:
+        if is_prediction(file) or EMBEDDED.fullmatch(file.name):
+            return True
+        path = file
+        while path != self._searched and path.parent != path:
+            if path.name in self._names_in(path.parent):
+                return True
+            path = path.parent
+        return False
+
+    def _names_in(self, folder: Path) -> set[str]:
+        if folder not in self._names:
+            self._names[folder] = _given_names(folder)
+        return self._names[folder]
+
+
+def _given_names(folder: Path) -> set[str]:
+    """The names of files and folders in a folder that the program gave them."""
+    names: set[str] = set()
+    if "sizes" in _object(folder / CONTENTS):
+        names |= set(os.listdir(folder))
+    if (folder / "config.yaml").is_file() and "status" in _object(folder / "result.json"):
+        names |= RUN
+    if "trials" in _object(folder / "sweep.json") or all((folder / name).is_file() for name in LEADERBOARD):
+        names |= SWEEP
+    return names
+
+
+def is_prediction(file: Path) -> bool:
+    """Whether scripts/predict.py wrote it: predictions, or what they were made from."""
+    return file.name.endswith(MADE_FROM) or os.path.exists(f"{file}{MADE_FROM}")
+
+
+def _object(file: Path) -> dict[str, object]:
+    """The JSON object in a file; an empty one where there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
