@@ -211,12 +211,14 @@ def _print_result(run: RunFolder) -> None:
     config = read_config(run.path)
     if config["data"]["format"] == "instructions" and (run.export / "chat_template.jinja").exists():
         prompt = ["chat=true", "prompt=YOUR_QUESTION"]
-    writes = config["task"]["name"] in ("causal_lm", "seq2seq")
+    task = config["task"]["name"]
     predict = ["scripts/predict.py", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
+    generate = ["scripts/generate.py", f"run={folder}", *prompt]
+    asks = [] if task == "masked_lm" else [generate if task in ("causal_lm", "seq2seq") else predict]
     for arguments in (
-        ["scripts/generate.py", f"run={folder}", *prompt] if writes else predict,
+        *asks,  # a masked language model predicts nothing of a whole text
         ["scripts/evaluate.py", f"run={folder}"],
-        ["train.py", *([] if config["task"]["name"] == "causal_lm" else ["data=..."]), "data.path=YOUR_TEXT"],
+        ["train.py", *([] if task == "causal_lm" else ["data=..."]), "data.path=YOUR_TEXT"],
     ):
         _say("  " + shlex.join([_from_here(sys.executable), *arguments]))
 
