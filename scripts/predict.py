@@ -103,7 +103,7 @@ def main() -> None:
         "data.quoting": config.data.quoting,
         "max_new_tokens": new_tokens,
         "chat": arguments.chat,
-        **({"data.marks": fields.marks} if fields.marks else {}),
+        **({"data.marks": list(fields.marks)} if fields.marks else {}),
     }
     output = Output(file, made_from, arguments.fresh)
     output.check()

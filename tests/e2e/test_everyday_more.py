@@ -156,7 +156,7 @@ def test_a_german_file_name_with_its_comma_and_brackets(shell: Shell) -> None:
     assert "Läufe/runs/Größe+Maß" in printed
     ran = shell(
         "python scripts/evaluate.py run=~/Läufe/runs/Größe+Maß 'data.path=[Tagebuch März.txt,~/Notizen]' "
-        "data.block_size=64 trainer.accelerator=cpu"
+        "data.unit=paragraph data.block_size=64 trainer.accelerator=cpu"
     )
     printed = done(ran)
     assert "loss" in printed
@@ -289,7 +289,7 @@ def test_country_codes_with_namibia(shell: Shell) -> None:
     assert re.search(r"\b25\b[^.]{0,80}label|label[^.]{0,80}\b25\b", printed), printed
     # A note that the word is taken for a class: more than its place in the list of classes and their numbers.
     about = "class|label|word|missing"
-    assert re.search(rf"\bNA\b[^.0-9]{{0,80}}({about})|({about})[^.0-9]{{0,80}}\bNA\b", printed), printed
+    assert re.search(rf"\bNA\b[^.]{{0,80}}({about})|({about})[^.]{{0,80}}\bNA\b", printed), printed
 
 
 def test_odd_rows_of_a_crawl(shell: Shell) -> None:
@@ -487,7 +487,10 @@ def test_a_reasoning_model_with_two_thoughts(shell: Shell) -> None:
         # Whoever is asked the second question no longer sees the first thought.
         seen = [each for each in texts if f"And what was counted on day {number}?" in each]
         assert seen
-        assert not any(f"First thought {number}." in each for each in seen)
+        for each in seen:  # each answer is a sequence of its own: the last one begins with the first question again
+            last = each[each.rindex(turns(number)[0][1]) :]
+            assert f"And what was counted on day {number}?" in last
+            assert f"First thought {number}." not in last
 
 
 # Where writing stops
@@ -557,7 +560,7 @@ def test_classes_that_only_their_spelling_parts(shell: Shell) -> None:
     printed = done(shell(f"python train.py data=sentiment data.path=hand.csv name=hand {SHORT}"))
     # More than the list of the classes: a sentence that says what is odd about the two.
     assert re.search(
-        r"(spel|writ|case|capital|differ|alike)[^.]{0,120}\b[Ss]port\b|\b[Ss]port\b[^.0-9]{0,120}(spel|writ|case|differ|alike)",
+        r"(spel|writ|case|capital|differ|alike)[^.]{0,120}\b[Ss]port\b|\b[Ss]port\b[^.]{0,120}(spel|writ|case|differ|alike)",
         printed,
     ), printed
     assert "Politik" in result_of(shell.home, "hand")["data"]["train"]["classes"]

@@ -138,7 +138,7 @@ def test_a_run_learns_and_exports(prepared: Callable[..., Any]) -> None:
     assert "pipeline_tag: fill-mask" in (run.export / "README.md").read_text()
     AutoModelForMaskedLM.from_pretrained(run.export)
     given.config.model.checkpoint = str(run.export)
-    metrics, tokens, unit = evaluate(prepare(given.config))
+    metrics, tokens, unit, _ = evaluate(prepare(given.config))
     assert unit == "masked tokens"
     assert tokens > 0
     assert metrics["test/loss"] < before["val/loss"]

@@ -112,6 +112,6 @@ def test_a_run_learns_writes_and_exports(prepared: Callable[..., Any]) -> None:
     written = model.generate(**tokenizer("summarize: good film in Paris", return_tensors="pt"), max_new_tokens=8)
     assert tokenizer.decode(written[0], skip_special_tokens=True)
     given.config.model.checkpoint = str(run.export)
-    metrics, _, unit = evaluate(prepare(given.config))
+    metrics, _, unit, _ = evaluate(prepare(given.config))
     assert unit == "target tokens"
     assert "test/rougeL" in metrics

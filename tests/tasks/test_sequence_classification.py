@@ -208,7 +208,7 @@ def test_an_export_is_measured_with_its_own_labels(prepared: Callable[..., Any])
     config.model.checkpoint = str(run.export)
     again = prepare(config)
     assert again.labels is not None
-    metrics, labels, unit = evaluate(again)
+    metrics, labels, unit, _ = evaluate(again)
     assert unit == "texts"
     assert labels == len(given.splits.of("test"))
     assert {"test/loss", "test/accuracy", "test/f1"} <= metrics.keys()

@@ -131,6 +131,6 @@ def test_a_run_learns_and_its_export_finds_the_same(prepared: Callable[..., Any]
         found = find("it was nice in Paris")
     assert [(entity["entity_group"], entity["word"]) for entity in found] == [("place", "paris")]
     given.config.model.checkpoint = str(run.export)
-    metrics, words, unit = evaluate(prepare(given.config))
+    metrics, words, unit, _ = evaluate(prepare(given.config))
     assert (unit, words > 0) == ("words", True)
     assert metrics["test/f1"] > 0.5

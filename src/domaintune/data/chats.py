@@ -92,7 +92,7 @@ def _chat(row: dict[str, Any], name: str, fields: Fields) -> dict[str, Any]:
     chat = list_in(row[name])
     if chat is None or not all(isinstance(turn, dict) for turn in chat):
         raise RowError(WRONG_TYPE, f"field {name!r} must be a list of objects with role and content")
-    turns = [_turn(turn, fields) for turn in chat]
+    turns = _read_turns(chat, fields)
     if name in ALSO["messages"] and not any(turn["role"] == "system" for turn in turns):
         turns = [*_system(row), *turns]
     return _answering(turns)
@@ -113,7 +113,7 @@ def _are_messages(value: Any) -> bool:
 
 def _turns(row: dict[str, Any], name: str, role: str, fields: Fields) -> list[Turn]:
     if _are_messages(row[name]):
-        return [_turn(turn, fields) for turn in row[name]]
+        return _read_turns(row[name], fields)
     text = not_blank(string_in(row, name, ""))
     return [{"role": role, "content": text}] if text else []
 
@@ -156,6 +156,21 @@ def _answering(turns: list[Turn]) -> dict[str, Any]:
 
 
 # Messages.
+
+
+def _read_turns(chat: list[dict[str, Any]], fields: Fields) -> list[Turn]:
+    """The messages of a chat. Raises RowError naming all roles that are not known, or what is wrong with a message."""
+    turns, unknown = [], []
+    for turn in chat:
+        try:
+            turns.append(_turn(turn, fields))
+        except RowError as error:
+            if error.reason != UNKNOWN_ROLE:
+                raise
+            unknown.append(str(turn[_key(turn, "role", fields)]))
+    if unknown:
+        raise RowError(UNKNOWN_ROLE, _about_unknown(list(dict.fromkeys(unknown))))
+    return turns
 
 
 def _turn(turn: Mapping[str, Any], fields: Fields) -> Turn:
@@ -226,10 +241,18 @@ def role_of(name: str, own: tuple[tuple[str, str], ...] = ()) -> str:
     plain = _plain(name)
     role = {_plain(other): role for other, role in own}.get(plain) or KNOWN.get(plain)
     if role is None and not GPT.fullmatch(plain):
-        known = "user, assistant, system and tool"
-        advice = f"; data.roles says what it is, as 'data.roles={{{plain}: user}}'" if plain else ""
-        raise RowError(UNKNOWN_ROLE, f"the role {name!r} is none of {known}, nor a name like human, gpt or bot{advice}")
+        raise RowError(UNKNOWN_ROLE, _about_unknown([name]))
     return role or "assistant"
+
+
+def _about_unknown(names: list[str]) -> str:
+    listed = ", ".join(map(repr, names))
+    what, are, it = ("the role", "is", "it is") if len(names) == 1 else ("the roles", "are", "they are")
+    # Two sides that nobody named: the one that speaks first asks.
+    roles = ["user", "assistant"] + ["system"] * len(names)
+    pairs = [f"{_plain(name)}: {role}" for name, role in zip(names, roles, strict=False) if _plain(name)]
+    advice = f"; data.roles says what {it}, as 'data.roles={{{', '.join(pairs)}}}'" if pairs else ""
+    return f"{what} {listed} {are} none of user, assistant, system and tool, nor a name like human, gpt or bot{advice}"
 
 
 def _plain(name: str) -> str:

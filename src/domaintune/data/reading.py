@@ -15,7 +15,7 @@ from domaintune.config import UsageError
 from domaintune.data.cells import not_blank
 from domaintune.data.decoding import opened, told_of_nul
 from domaintune.data.finding import CONLL, TEXTS, Source, first_line
-from domaintune.data.left_out import UNFILLED
+from domaintune.data.left_out import UNEQUAL, UNFILLED, RowError
 from domaintune.data.marking import unmarked
 from domaintune.data.rows import TAG, Fields, Row, no_column, row_of
 
@@ -295,15 +295,12 @@ def _sentences(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
             shapes = {_shape(line) for line in lines if not line.startswith("#")}
             numbered = enumerate(lines, start=place)
             words = [(number, _columns(line)) for number, line in numbered if not _is_comment(line, shapes, fields)]
-            for number, columns in words:
-                if len(columns) < 2 and fields.format != "words":
-                    raise UsageError(
-                        f"{source.name}, line {number}: one column; a word and its tag are two, parted by a tab or "
-                        f"spaces"
-                    )
             if len(words) > 2 and [row[0] for _, row in words] == [str(1 + each) for each in range(len(words))]:
                 source.note(f"line {words[0][0]}: the first column counts the words, and words are read from it")
-            if words:
+            untagged = next((number for number, row in words if len(row) < 2), None)
+            if untagged is not None and fields.format != "words":
+                yield untagged, RowError(UNEQUAL, "one column; a word and its tag are two, parted by a tab or spaces")
+            elif words:
                 sentence = {tokens: [row[0] for _, row in words], tags: [row[-1] for _, row in words]}
                 yield next((number for number, row in words if not _is_sound(row, fields)), words[0][0]), sentence
 

@@ -76,7 +76,9 @@ def row_of(place: int, row: Any, fields: Fields) -> Row:
 
 
 def _wanted(row: Any, fields: Fields) -> str | dict[str, Any]:
-    """The row's text, or its object. Raises RowError saying why it can't be had."""
+    """The row's text, or its object. Raises RowError saying why it can't be had, as reading may have found already."""
+    if isinstance(row, RowError):
+        raise row
     if not isinstance(row, dict):
         example = f"{{{json.dumps(fields.names()[0])}: ...}}"
         raise RowError(WRONG_TYPE, f"a row must be an object like {example}, not {type_name(row)}")
