@@ -52,8 +52,11 @@ def test_further_roles_are_named_by_a_setting() -> None:
     assert role_of("bot", (("bot", "user"),)) == "user", "a person knows better"
     left_out = read(chat)
     assert left_out.reason == "unknown role"
-    assert "'Narrator' is none of user, assistant, system and tool" in left_out.why
-    assert "'data.roles={narrator: user}'" in left_out.why
+    assert "'Narrator', 'Dr. Who' are none of user, assistant, system and tool" in left_out.why
+    assert "'data.roles={narrator: user, dr who: assistant}'" in left_out.why
+    alone = read({"messages": [turn("Narrator", "2+2?"), turn("assistant", "4")]})
+    assert "'Narrator' is none of user, assistant, system and tool" in alone.why
+    assert "'data.roles={narrator: user}'" in alone.why
     with pytest.raises(RowError):
         role_of("")
 

@@ -135,7 +135,10 @@ def test_sentences_with_nothing_in_them_are_counted_also_when_strict(tmp_path: P
 
 def test_a_conll_line_of_one_column_is_told_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.conll, line 2: one column"):
-        rows(tmp_path / "a.conll", "EU B-ORG\nrejects\n", format="entities")
+        rows(tmp_path / "a.conll", "EU B-ORG\nrejects\n", format="entities", strict=True)
+    odd, sound = rows(tmp_path / "a.conll", "EU B-ORG\nrejects\n\nEU B-ORG\n", format="entities")
+    assert (odd.place, odd.reason, odd.why.split(";")[0]) == (2, "unequal lengths", "one column")
+    assert sound.reason is None
 
 
 def test_pairs(tmp_path: Path) -> None:
