@@ -71,7 +71,7 @@ def documents(config: Config, split: str, sha256: str | None) -> Splits:
 def is_text_of(config: Config, earlier: dict[str, Any]) -> bool:
     """Whether the data group names the documents, and the split, that a run was made with, wherever they lie now."""
     try:
-        return read_splits(config.data, config.paths.cache).sha256() == earlier["data"]["sha256"]
+        return read_splits(config.data, config.paths.cache, marks_of(config)).sha256() == earlier["data"]["sha256"]
     except UsageError:
         return False  # where it can't be read it is told once it is measured
 
@@ -163,8 +163,6 @@ def main() -> None:
     for reason, rows in splits.left_out.items():
         table.add_row(f"left out: {reason}", f"{rows['rows']:,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")
-    for reason, each in prepared.splits.left_out.items():
-        table.add_row(f"left out: {reason}", f"{each['rows']:,}")
     table.add_row(f"predicted {unit}", f"{labels:,}")
     for name, value in metrics.items():
         table.add_row(Text(escaped(name.removeprefix("test/"))), f"{value:.6g}")

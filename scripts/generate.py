@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
+from domaintune.arguments import (
+    config_of_run,
+    default_config,
+    exported,
+    remind_of_chats,
+    run_folder,
+    split_arguments,
+    typed,
+)
 from domaintune.config import UsageError
 from domaintune.data.charsets import find_codec
 from domaintune.data.fields import Fields
@@ -90,7 +98,10 @@ def task_of(arguments: Arguments, config: Config) -> str | None:
     """
     if arguments.run is None:
         return None
-    task = config_of_run(run_folder(arguments.run, config.paths.runs)).task.name
+    folder = run_folder(arguments.run, config.paths.runs)
+    trained = config_of_run(folder)
+    remind_of_chats(trained, folder, arguments.chat)
+    task = trained.task.name
     if task == "masked_lm":
         raise UsageError(f"run={arguments.run}: it learnt to fill masked words in (task={task}), not to write text")
     if task not in ("causal_lm", "seq2seq"):

@@ -23,7 +23,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
+from domaintune.arguments import (
+    config_of_run,
+    default_config,
+    exported,
+    remind_of_chats,
+    run_folder,
+    split_arguments,
+    typed,
+)
 from domaintune.config import CHOICES, UsageError
 from domaintune.data.finding import passed_over
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
@@ -78,6 +86,7 @@ def main() -> None:
     check_arguments(arguments)
     folder = run_folder(arguments.run, default_config().paths.runs)
     config = config_of_run(folder)
+    remind_of_chats(config, folder, arguments.chat)
     if config.task.name == "masked_lm":
         raise UsageError(f"run={arguments.run}: a masked language model predicts nothing of a whole text")
     config.model.checkpoint = str(exported(folder))
@@ -87,8 +96,12 @@ def main() -> None:
     sources, file = found.sources, Path(arguments.output).expanduser()
     refuse_output(file, [read for source in sources for read in source.files])
     fields = input_fields(arguments.input, config.data, arguments.data.text_column, arguments.data.unit)
-    fields = replace(fields, marks=marks_of(config))
-    total = sum(1 for _ in read_inputs(sources, fields))  # what is wrong with the input is told before weights load
+    marks = marks_of(config)
+    if config.data.format == "text":  # whose documents end at each mark; other rows lose theirs, and stay one
+        fields = replace(fields, marks=marks)
+    total = sum(
+        1 for _ in read_inputs(sources, fields, marks)
+    )  # what is wrong with the input is told before weights load
     for note in [*found.notes, *(f"{source.name}: {note}" for source in sources for note in source.notes)]:
         print(f"note: {note}")
     if words := passed_over(found.other_files, found.own_files):
@@ -103,7 +116,7 @@ def main() -> None:
         "data.quoting": config.data.quoting,
         "max_new_tokens": new_tokens,
         "chat": arguments.chat,
-        **({"data.marks": list(fields.marks)} if fields.marks else {}),
+        **({"data.marks": list(marks)} if marks else {}),
     }
     output = Output(file, made_from, arguments.fresh)
     output.check()
@@ -112,7 +125,7 @@ def main() -> None:
 
     predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
     done = output.begin(CHUNK)
-    rows = itertools.islice(read_inputs(sources, fields), done, None)
+    rows = itertools.islice(read_inputs(sources, fields, marks), done, None)
     with progress("predicting", total, "rows") as advance:
         advance(done)
         while chunk := list(itertools.islice(rows, CHUNK)):

@@ -134,3 +134,9 @@ def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="can't be written"):
         output(tmp_path / "file").begin(2)
+
+
+def test_the_advised_output_is_no_input_either(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match=r"take output=.*a\.predictions\.jsonl$"):
+        refuse_output(tmp_path / "a.csv", [str(tmp_path / "a.jsonl")])

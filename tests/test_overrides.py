@@ -195,6 +195,36 @@ def test_a_number_that_cant_be_read_is_told_with_its_sign_and_a_line_that_can(ty
     assert to_hydra([line.strip("'")]) == [line.strip("'")]
 
 
+def test_a_decimal_comma_and_a_sweep_without_m_are_told_with_what_to_type():
+    for line in ("optim.lr=0,001", "data.batch_size=4,8"):
+        with pytest.raises(UsageError, match=f"{line}: several values at a comma are a sweep"):
+            to_hydra([line])
+        assert to_hydra([line, "-m"]) == [line, "-m"]
+
+
+@pytest.mark.parametrize(
+    "names", [{"1": "user", "2": "assistant"}, {"null": "user", "true": "assistant"}, {"A: x": "user"}]
+)
+def test_names_that_hydra_takes_for_other_values_are_texts(compose, names):
+    pairs = ", ".join(f'"{name}": {role}' for name, role in names.items())
+    (override,) = to_hydra([f"data.roles={{{pairs}}}"])
+    assert check(compose("data=instructions", "data.path=x", override)).data.roles == names
+
+
+def test_an_empty_member_of_a_list_is_told_and_one_at_the_end_is_none(compose):
+    assert arrives("data.path", "[a.txt,]") == ["a.txt"]
+    (override,) = to_hydra(["data.path=[,a.txt]"])
+    with pytest.raises(UsageError, match=r"data\.path: a member of the list is empty"):
+        check(compose(override))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../../b", "/tmp/run"])
+def test_a_run_lies_in_the_folder_of_runs(compose, name):
+    (override,) = to_hydra([f"name={name}"])
+    with pytest.raises(UsageError, match=f"name={name}: must name a folder in paths.runs"):
+        check(compose(override))
+
+
 def test_home_is_meant_in_paths(compose, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ann")
     overrides = to_hydra(["data.path=[~/a,~/b.txt]", "paths.logs=~/l", "data.val_path=~/v.txt"])

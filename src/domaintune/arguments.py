@@ -1,6 +1,7 @@
 """Arguments of the scripts: `key=value`, split at the first `=`; a value means what it means in train.py."""
 
 import functools
+import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -106,6 +107,12 @@ def exported(folder: Path) -> Path:
     if not (folder / "export").is_dir():
         raise UsageError(f"{folder} has no export/: its run has not finished; the same command goes on with it")
     return folder / "export"
+
+
+def remind_of_chats(config: Config, folder: Path, chat: bool) -> None:
+    """Says that chat=true asks as training did, where a run may have learnt from chats."""
+    if config.data.format == "instructions" and (folder / "export" / "chat_template.jinja").exists() and not chat:
+        print("note: of a run that learnt from chats, chat=true asks as its training did", file=sys.stderr)
 
 
 def default_config(*overrides: str) -> Config:

@@ -14,7 +14,13 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    KeyValidationError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from domaintune.formats import (
     CLASS_F1,
@@ -218,6 +224,8 @@ def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
             OmegaConf.update(schema, key, value, merge=False)
         except (ConfigKeyError, ConfigAttributeError):
             wrong[key] = no_such_setting(key)
+        except KeyValidationError as error:
+            wrong[key] = f"{key}: {str(error).splitlines()[0]}"
         except ValidationError as error:
             why = str(error).splitlines()[0]
             wrong[key] = f"{key}={value}: {why}" if value is not None else f"{key}=null: {NEEDS_A_VALUE}"
@@ -253,9 +261,13 @@ def _together(schema: Any) -> Iterator[str]:
         if OmegaConf.select(schema, key) in ("", []):
             yield f"{key}= is empty"
     for key in PATHS:
+        if OmegaConf.is_list(data[key]) and "" in data[key]:
+            yield f"data.{key}: a member of the list is empty"
         paths = data[key] if OmegaConf.is_list(data[key]) else [data[key]]
         if not all(isinstance(path, str) or (path is None and len(paths) == 1) for path in paths):
             yield f"data.{key}={data[key]}: must be a path or a list of paths"
+    if isinstance(schema.name, str) and (os.path.isabs(schema.name) or {".", ".."} & {*schema.name.split("/")}):
+        yield f"name={schema.name}: must name a folder in paths.runs; paths.logs=FOLDER puts runs elsewhere"
     yield from _data_and_task(schema)
     if schema.model.compile and data.batching == "padded":
         yield "model.compile=true compiles for rows of one length, which data.batching=padded doesn't have: pack them"
@@ -321,6 +333,8 @@ def _partial_training(schema: Any) -> Iterator[str]:
         yield f"peft.name=lora needs peft.{min(missing)}: write peft=lora"
     if peft.name == "lora" and schema.model.init == "random":
         yield "peft=lora adds to pretrained weights: model.init=random has none"
+    if peft.name == "lora" and schema.model.resize_embeddings:
+        yield "model.resize_embeddings=true adds embeddings, which peft=lora does not train: take peft=none"
     for key in ("model.freeze", "peft.targets"):
         if "" in (OmegaConf.select(schema, key) or ()):
             yield f"{key}: an empty pattern matches nothing"

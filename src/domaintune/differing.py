@@ -30,7 +30,10 @@ MAY_DIFFER = (
     "paths.",
 )
 # Settings that only say where something lies: whether it is the same is known by the hashes of what it holds.
-DATA_NAMES = ("data.path", "data.val_path", "data.test_path", "data.subset")
+DATA_NAMES = (
+    *("data.path", "data.val_path", "data.test_path", "data.subset"),
+    *("data.encoding", "data.quoting", "data.strict"),  # how the same texts were written down
+)
 CHECKPOINT_NAME = "model.checkpoint"
 # Settings that a run may go on with where they let it train longer.
 EXTENDABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
@@ -75,7 +78,7 @@ def by_content(config: dict[str, Any], hashes: Mapping[str, str | None]) -> dict
     """A config with hashes in place of the names of what they are of: it is the same wherever that was moved.
 
     Args:
-        hashes: SHA-256 of `data` and `weights`; what has none is known by its name.
+        hashes: SHA-256 of `data`, `weights` and the `checkpoint`'s other files; what has none is known by its name.
     """
     named: Any = copy.deepcopy(config)
     if hashes.get("data") is not None:
@@ -85,7 +88,7 @@ def by_content(config: dict[str, Any], hashes: Mapping[str, str | None]) -> dict
     if hashes.get("weights") is not None:
         if has_default_lr(named):
             named["optim"]["lr"] = None
-        named["model"]["checkpoint"] = hashes["weights"]
+        named["model"]["checkpoint"] = [hashes["weights"], hashes.get("checkpoint")]
     return named
 
 

@@ -112,7 +112,9 @@ def refuse_output(file: Path, inputs: Sequence[str]) -> None:
             if _same(written, read):
                 raise UsageError(f"output={file}: {written} is one of the inputs ({read}); take another output")
     if suffix := next((suffix for suffix in OTHER_KINDS if file.name.lower().endswith(suffix)), None):
-        better = file.with_name(f"{file.name[: -len(suffix)].removesuffix('.jsonl')}.jsonl")
+        name = file.name[: -len(suffix)].removesuffix(".jsonl")
+        names = (file.with_name(f"{name}{end}") for end in (".jsonl", ".predictions.jsonl"))
+        better = next(name for name in names if not any(_same(name, read) for read in inputs))
         raise UsageError(f"output={file}: the rows are JSON, one object a line, and no {suffix}; take output={better}")
 
 

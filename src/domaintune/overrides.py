@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -23,6 +23,7 @@ from domaintune.settings import Config
 
 MAKE_DICT = "make_dict"  # the resolver of a dict whose keys Hydra's grammar can't read
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # have no schema, and are made before a config is checked
 PREFIX = re.compile(r"\+{0,2}")
 CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
 KINDS: dict[Any, str] = {
@@ -79,10 +80,17 @@ def _rewrite(override: str, sweeps: bool) -> str:
     if not equals or key.startswith("~"):
         return override
     setting = PREFIX.sub("", key, count=1)
+    if setting in FOLDERS:
+        value = os.path.expanduser(value)
     kind = kind_of(setting)
     if kind is None:
         if _is_in_schema(setting) and not _can_be_read(value):
             raise UsageError(f"{override}: {_unreadable(value)}; {_example(setting)}")
+        if _is_in_schema(setting) and not sweeps and isinstance(_parse(value), Sweep):
+            raise UsageError(
+                f"{override}: several values at a comma are a sweep, which -m runs (python train.py -m ...); a number "
+                f"has a point, and a list stands in brackets; {_example(setting)}"
+            )
         return f"{key}={_by_hydra(value, sweeps)}"
     if sweeps and (varied := _varied(value)) is not None:
         return f"{key}={','.join(_write(read_text(part, kind)) for part in varied)}"
@@ -139,7 +147,8 @@ def read_text(typed: str, kind: str) -> Value:
     if typed.strip().lower() == "null":
         return None
     if "texts" in kind and (inside := _inside(typed, "[]")) is not None:
-        return [_read_element(part) for part in _parts(inside)]
+        parts = _parts(inside)
+        return [_read_element(part) for part in (parts if parts and parts[-1].strip() else parts[:-1])]
     return [typed] if kind == "texts" and typed else typed
 
 
@@ -151,8 +160,12 @@ def _read_element(typed: str) -> str:
 def _read_dict(typed: str) -> dict[str, str] | str | None:
     if (inside := _inside(typed, "{}")) is None:
         return None if typed.strip().lower() == "null" else typed
-    pairs = (part.partition(":") for part in _parts(inside))
-    return {_read_element(key): _read_element(value) for key, _, value in pairs}
+    return dict(_read_pair(part) for part in _parts(inside))
+
+
+def _read_pair(typed: str) -> tuple[str, str]:
+    colon = next((place for place, sign in _outside_of_quotes(typed) if sign == ":"), len(typed))
+    return _read_element(typed[:colon]), _read_element(typed[colon + 1 :])
 
 
 def _inside(typed: str, brackets: str) -> str | None:
@@ -271,7 +284,7 @@ def _write(value: Value) -> str:
     if value is None:
         return "null"
     if isinstance(value, list):
-        return "[" + ",".join(map(_write, value)) + "]"
+        return "[" + ",".join(_write(each) or quote("") for each in value) + "]"
     if isinstance(value, dict):
         return _write_dict(value)
     try:
@@ -289,7 +302,7 @@ def quote(text: str) -> str:
 def _write_dict(value: dict[str, str]) -> str:
     """Hydra's own form; where it can't read a key, an interpolation that makes the dict."""
     pairs = ", ".join(f"{key}: {_write(text) or quote(text)}" for key, text in value.items())
-    if _can_be_read(f"{{{pairs}}}"):
+    if _can_be_read(f"{{{pairs}}}") and list(_parse(f"{{{pairs}}}")) == list(value):
         return f"{{{pairs}}}"
     words = (str(QuotedString(word, Quote.single).with_quotes()) for pair in value.items() for word in pair)
     return quote(f"${{{MAKE_DICT}:{','.join(words)}}}")

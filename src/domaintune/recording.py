@@ -189,7 +189,7 @@ class RunFolder:
         changed = self._without_moves(differences(before, asdict(config)), hashes, before, config)
         longer = [change for change in changed if is_longer(*change)]
         changed = [change for change in changed if change not in longer]
-        for name in ("data", "weights"):
+        for name in ("data", "weights", *[name for name in ("checkpoint",) if name in earlier and name in hashes]):
             if (old := earlier.get(name, {}).get("sha256")) != (digest := hashes[name]):
                 changed.append((f"{name} (SHA-256)", str(old)[:12], str(digest)[:12]))
         if changed:

@@ -212,7 +212,10 @@ def describe(
 ) -> None:
     """Records and prints what is about to happen, with the derived numbers."""
     checkpoint = prepared.checkpoint
-    check_classes(prepared, run)
+    account = data.account()
+    check_same_data(run, account)
+    for key in ("blank_left_out", "blank_places"):  # of a result of an earlier version
+        run.result.get("data", {}).pop(key, None)
     run.update(
         weights={
             "checkpoint": checkpoint.name,
@@ -222,7 +225,7 @@ def describe(
             "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
             "trained_parameters": sum(weight.numel() for weight in task.model.parameters() if weight.requires_grad),
         },
-        data=data.account(),
+        data=account,
     )
     for note in data.notes():
         say(f"note: {note}")
@@ -231,16 +234,26 @@ def describe(
         print_plan(prepared.config, run, trainer.world_size)
 
 
-def check_classes(prepared: Prepared, run: RunFolder) -> None:
-    """Raises UsageError where a run that is resumed learnt other classes: its head is for those, in their order."""
-    earlier = run.result.get("data", {}).get("train", {}).get("classes")
-    if prepared.labels is None or run.resume_from is None or not earlier:
+def check_same_data(run: RunFolder, account: dict[str, Any]) -> None:
+    """Raises UsageError where a resumed run would go on with other tokens or classes of the same texts.
+
+    Another version of this program, or of the tokenizer, may read the same texts otherwise. A head is for its classes
+    in their order, and the place in the data is counted in batches.
+    """
+    earlier = run.result.get("data", {})
+    if run.resume_from is None:
         return
-    if list(earlier) != list(prepared.labels.names):
-        raise UsageError(
-            f"{run.path} was trained on the classes {', '.join(earlier)}, and its data has now "
-            f"{', '.join(prepared.labels.names)}. Take another name, or fresh=true to start over"
-        )
+    for side in ("train", "val"):
+        before, after = earlier.get(side, {}), account[side]
+        for what in ("documents", "tokens", "batches", "classes"):
+            if what not in before or what not in after:
+                continue
+            old, new = (list(each[what]) if what == "classes" else each[what] for each in (before, after))
+            if old != new:
+                raise UsageError(
+                    f"{run.path} was made from the same texts in another way: {what} of the {side} side were {old}, "
+                    f"and are {new} now. Take another name, or fresh=true to start over"
+                )
 
 
 def validate(trainer: L.Trainer, task: FineTuningTask, data: TextDataModule) -> dict[str, float]:

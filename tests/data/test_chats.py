@@ -204,3 +204,25 @@ def test_an_assistant_may_speak_first() -> None:
         ("assistant", "Hi!"),
         *ASKED,
     ]
+
+
+def test_names_that_are_only_signs_are_told_apart() -> None:
+    chat = {"messages": [turn("👤", "2+2?"), turn("🤖", "4")]}
+    assert said(chat, roles={"👤": "user", "🤖": "assistant"}) == ASKED
+    assert "'data.roles={👤: user, 🤖: assistant}'" in read(chat).why
+
+
+def test_a_number_names_a_role_and_advice_looks_at_the_other_sides() -> None:
+    chat = {"messages": [turn(0, "2+2?"), turn(1, "4")]}  # type: ignore[arg-type]
+    assert said(chat, roles={"0": "user", "1": "assistant"}) == ASKED
+    assert "{the helper: assistant}" in read({"messages": [turn("user", "2+2?"), turn("The Helper", "4")]}).why
+
+
+def test_a_system_message_in_which_nothing_stands_is_none() -> None:
+    empty = turn("system", None)  # type: ignore[arg-type]
+    assert said({"messages": [empty, *(turn(*each) for each in ASKED)]}) == ASKED
+
+
+def test_messages_written_as_text_in_prompt_and_completion_are_messages() -> None:
+    row = {"prompt": json.dumps([turn(*ASKED[0])]), "completion": json.dumps([turn(*ASKED[1])])}
+    assert said(row) == ASKED

@@ -414,3 +414,16 @@ def test_predictions_that_are_named_themselves_are_read_and_told(tmp_path: Path)
     beside = all_found([str(file), str(tmp_path / "a.csv")])
     assert [source.name for source in beside.sources] == [str(file), str(tmp_path / "a.csv")]
     assert beside.notes == [f"{file} was written by scripts/predict.py; it is read since it is named itself"]
+
+
+@pytest.mark.parametrize(("format", "beside"), [("labels", "README.md"), ("pairs", "a.txt"), ("entities", "README.md")])
+def test_a_text_beside_a_table_is_of_another_kind_where_columns_are_wanted(
+    tmp_path: Path, format: str, beside: str
+) -> None:
+    write(tmp_path / "set" / "rows.jsonl")
+    write(tmp_path / "set" / beside)
+    here = all_found(tmp_path / "set", format=format)
+    assert [Path(source.name).name for source in here.sources] == ["rows.jsonl"]
+    assert here.other_files == {Path(beside).suffix: 1}
+    assert len(all_found(tmp_path / "set", format="text").sources) == 2
+    assert len(all_found(tmp_path / "set" / beside, format=format).sources) == 1, "it was named itself"

@@ -8,7 +8,8 @@ import pytest
 import tiny
 
 from domaintune.data.finding import Source
-from domaintune.data.left_out import NO_ANSWER
+from domaintune.data.inputs import find_inputs, input_fields, read_inputs
+from domaintune.data.left_out import BLANK, NO_ANSWER, NO_LABEL
 from domaintune.data.reading import read
 from domaintune.data.rows import Fields, Row
 from domaintune.data.splitting import read_splits
@@ -72,3 +73,31 @@ def test_without_the_setting_nothing_is_cut_and_the_cache_tells_the_two_apart(tm
     config = DataConfig(path=path)
     assert [len(read_splits(config, cache, marks).documents) for marks in ((), MARKS, MARKS[:1], ())] == [1, 2, 2, 1]
     assert read_splits(config, cache).documents[0] == "One<|end|>Two"
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "reason"),
+    [
+        ("labels", {"text": "<|end|>", "label": "x"}, BLANK),
+        ("pairs", {"source": "<|end|>", "target": "x"}, BLANK),
+        ("pairs", {"source": "x", "target": " <|end|>"}, NO_LABEL),
+        (
+            "instructions",
+            {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<|end|>"}]},
+            NO_ANSWER,
+        ),
+    ],
+)
+def test_a_text_that_is_nothing_but_a_mark_is_left_out(
+    tmp_path: Path, format: str, row: dict[str, Any], reason: str
+) -> None:
+    (found,) = rows(Path(tiny.jsonl(tmp_path / "a.jsonl", row)), format=format)
+    assert (found.text, found.reason) == (None, reason)
+
+
+def test_a_row_that_is_asked_about_stays_one_row(tmp_path: Path) -> None:
+    file = Path(tiny.jsonl(tmp_path / "a.jsonl", {"text": "<s>good <|end|> bad<|end|>"}, {"text": "<|end|>"}))
+    config = DataConfig(path=str(file), format="labels", columns={"label": "label"}, marks="end", embedded=None)
+    fields = input_fields(str(file), config, None, None)
+    found = read_inputs(find_inputs(str(file), config, str(tmp_path / "cache")).sources, fields, MARKS)
+    assert [row.text for row in found] == ["good <|end|> bad", None]

@@ -10,7 +10,7 @@ Forms are, in the order in which a row is looked through for them:
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -50,7 +50,8 @@ def instruction_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     is_pair = prompt in row and completion in row
     asked = [name for role in ("instruction", "input") for name in fields.called(role) if name in row]
     output = _filled(row, fields.called("output")) or _present(row, fields.called("output"))
-    is_answered = output is not None and bool(asked)
+    # Of a row with another form the question is not what is empty.
+    is_answered = output is not None and bool(asked) and (prompt not in row or _filled(row, asked) is not None)
     if is_pair and (_filled(row, [completion]) or not is_answered):
         return _completion(row, prompt, completion, fields)
     if is_answered:
@@ -100,20 +101,22 @@ def _chat(row: dict[str, Any], name: str, fields: Fields) -> dict[str, Any]:
 
 def _completion(row: dict[str, Any], prompt: str, completion: str, fields: Fields) -> dict[str, Any]:
     """A pair of strings as it is; where one of the two is a list of messages, both together are a chat."""
-    if _are_messages(row[prompt]) or _are_messages(row[completion]):
+    if _messages_in(row[prompt]) or _messages_in(row[completion]):
         asked, answered = _turns(row, prompt, "user", fields), _turns(row, completion, "assistant", fields)
         return _answering([*asked, *answered])
     asked_text = string_in(row, prompt, "") or ""
     return {"prompt": asked_text, "completion": text_in(row, completion, "", NO_ANSWER)}
 
 
-def _are_messages(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+def _messages_in(value: Any) -> list[dict[str, Any]] | None:
+    """The messages in a cell, also where they are written as text; None where there are none."""
+    found = list_in(value)
+    return found if found and all(isinstance(turn, dict) for turn in found) else None
 
 
 def _turns(row: dict[str, Any], name: str, role: str, fields: Fields) -> list[Turn]:
-    if _are_messages(row[name]):
-        return _read_turns(row[name], fields)
+    if messages := _messages_in(row[name]):
+        return _read_turns(messages, fields)
     text = not_blank(string_in(row, name, ""))
     return [{"role": role, "content": text}] if text else []
 
@@ -163,22 +166,26 @@ def _read_turns(chat: list[dict[str, Any]], fields: Fields) -> list[Turn]:
     turns, unknown = [], []
     for turn in chat:
         try:
-            turns.append(_turn(turn, fields))
+            read = _turn(turn, fields)
+            if read["role"] != "system" or read["content"]:  # of one in which nothing stands there is none
+                turns.append(read)
         except RowError as error:
             if error.reason != UNKNOWN_ROLE:
                 raise
             unknown.append(str(turn[_key(turn, "role", fields)]))
     if unknown:
-        raise RowError(UNKNOWN_ROLE, _about_unknown(list(dict.fromkeys(unknown))))
+        raise RowError(UNKNOWN_ROLE, _about_unknown(unknown, {turn["role"] for turn in turns}))
     return turns
 
 
 def _turn(turn: Mapping[str, Any], fields: Fields) -> Turn:
     calls = _calls(turn)
-    role = checked(turn[_key(turn, "role", fields)], "a message's 'role'")
-    if role is None:
+    name = turn[_key(turn, "role", fields)]
+    named = checked(str(name) if type(name) is int else name, "a message's 'role'")
+    if named is None:
         raise RowError(WRONG_TYPE, "a message's 'role' must be a string, not null")
-    found: Turn = {"role": role_of(role, fields.roles), "content": _content(turn, fields, bool(calls))}
+    role = role_of(named, fields.roles)
+    found: Turn = {"role": role, "content": _content(turn, fields, role, bool(calls))}
     if calls:
         found["tool_calls"] = calls
     for key in ("name", "tool_call_id"):
@@ -196,10 +203,12 @@ def _key(turn: Mapping[str, Any], key: str, fields: Fields) -> str:
     return name
 
 
-def _content(turn: Mapping[str, Any], fields: Fields, calls: bool) -> str:
+def _content(turn: Mapping[str, Any], fields: Fields, role: str, calls: bool) -> str:
     if calls and _filled(turn, fields.called("content")) is None:
         return ""
     content = turn[_key(turn, "content", fields)]
+    if is_missing(content) and role == "system":
+        return ""
     if is_missing(content):
         raise RowError(WRONG_TYPE, f"a message's 'content' must be a string, not {type_name(content)}")
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
@@ -245,11 +254,17 @@ def role_of(name: str, own: tuple[tuple[str, str], ...] = ()) -> str:
     return role or "assistant"
 
 
-def _about_unknown(names: list[str]) -> str:
+def _about_unknown(names: list[str], known: Collection[str] = ()) -> str:
+    """Says which names are not known, and which setting says what they are.
+
+    Args:
+        known: the roles that others of the chat have.
+    """
+    names = list({_plain(name): name for name in reversed(names)}.values())[::-1]
     listed = ", ".join(map(repr, names))
     what, are, it = ("the role", "is", "it is") if len(names) == 1 else ("the roles", "are", "they are")
     # Two sides that nobody named: the one that speaks first asks.
-    roles = ["user", "assistant"] + ["system"] * len(names)
+    roles = [role for role in ("user", "assistant") if role not in known] + ["system"] * len(names)
     pairs = [f"{_plain(name)}: {role}" for name, role in zip(names, roles, strict=False) if _plain(name)]
     advice = f"; data.roles says what {it}, as 'data.roles={{{', '.join(pairs)}}}'" if pairs else ""
     return f"{what} {listed} {are} none of user, assistant, system and tool, nor a name like human, gpt or bot{advice}"
@@ -258,4 +273,5 @@ def _about_unknown(names: list[str]) -> str:
 def _plain(name: str) -> str:
     """In lower case, without signs around it, with one space between words."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"[\W_]+", " ", re.sub(r"(?<=\d)\.(?=\d)", "", folded)).strip()
+    words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=\d)\.(?=\d)", "", folded)).strip()
+    return words or folded.strip()  # a name that is nothing but signs, as an emoji

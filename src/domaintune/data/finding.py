@@ -145,7 +145,7 @@ def find_sources(config: DataConfig, cache: str) -> Found:
         for path in as_list(paths):
             try:
                 data_set = _data_set(path, side, config.subset)
-                files = find_files(path) if data_set is None else Files()
+                files = _of_format(find_files(path), config.format) if data_set is None else Files()
             except UsageError as error:
                 raise UsageError(f"data.{side + '_' if side else ''}path={path}: {error}") from error
             found.sources += [
@@ -235,6 +235,16 @@ def find_files(path: str) -> Files:
     if not ordinary:
         raise UsageError(f"{files.usable[0]}: neither a file nor a folder")
     files.usable = ordinary
+    return files
+
+
+def _of_format(files: Files, format: str) -> Files:
+    """Without the plain texts beside files with columns, where columns are wanted: a README.md beside a table."""
+    without_columns = {"text": (), "entities": (".md",)}.get(format, TEXTS)
+    odd = [file for file in files.usable if _kind(file) in without_columns]
+    if len(odd) < len(files.usable):
+        files.usable = [file for file in files.usable if file not in odd]
+        files.other.update(suffix_of(file.name) for file in odd)
     return files
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from domaintune.config import UsageError
+from domaintune.data.cells import not_blank
 from domaintune.data.decoding import is_utf8
 from domaintune.data.finding import Found, Source, find_sources
 from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
+from domaintune.data.marking import without_marks
 from domaintune.data.reading import is_plain, read
 from domaintune.data.rows import Fields, split_words
 from domaintune.settings import DataConfig
@@ -40,7 +42,7 @@ def find_inputs(path: Any, config: DataConfig, cache: str, encoding: str | None 
         config: of the run that trained the model.
         encoding: what a person says; None takes UTF-8, or that of training for a file that isn't UTF-8.
     """
-    alone = replace(config, path=path, val_path=None, test_path=None, subset=None)
+    alone = replace(config, path=path, val_path=None, test_path=None, subset=None, format="text")
     found = find_sources(replace(alone, encoding=encoding or config.encoding), cache)
     if encoding is None:
         found.sources = [
@@ -65,8 +67,11 @@ def input_fields(path: Any, config: DataConfig, text_column: str | None, unit: s
     return replace(Fields.of(alone), format="words")
 
 
-def read_inputs(sources: list[Source], fields: Fields) -> Iterator[Input]:
+def read_inputs(sources: list[Source], fields: Fields, marks: tuple[str, ...] = ()) -> Iterator[Input]:
     """Every row of the sources, also those in which nothing stands.
+
+    Args:
+        marks: what a text loses at its beginning and its end, where `fields` has no marks to cut it at.
 
     For entities a row is a list of words (in the column that had them in training, or in a CoNLL file), or a text
     whose words are parted by plain spaces, tabs and line ends.
@@ -86,6 +91,7 @@ def read_inputs(sources: list[Source], fields: Fields) -> Iterator[Input]:
                 left_out = joined(left_out, str(row.reason), 1, [place], row.why)
             usable |= row.text is not None
             why = f"{row.reason}: {row.why}" if odd else None
-            yield Input(place, " ".join(words) if words else row.text, words, why)
+            text = " ".join(words) if words else row.text and not_blank(without_marks(row.text, marks))
+            yield Input(place, text, words, why)
     if left_out and not usable:
         raise UsageError(f"no row can be asked about; left out are {explained(left_out)}")

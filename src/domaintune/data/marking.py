@@ -6,9 +6,10 @@ from typing import Any
 
 from domaintune.data.cells import not_blank
 from domaintune.data.fields import Fields
-from domaintune.data.left_out import NO_ANSWER
+from domaintune.data.left_out import BLANK, NO_ANSWER, NO_LABEL
 from domaintune.data.rows import Row
 
+NEEDED = {"completion": NO_ANSWER, "text": BLANK, "source": BLANK, "target": NO_LABEL}
 PARTS = ("prompt", "completion", "text", "source", "target", "content")  # of a row's JSON: they are texts
 
 
@@ -25,17 +26,27 @@ def unmarked(row: Row, fields: Fields, in_lines: bool) -> Iterator[Row]:
         yield from found or [row._replace(text=None)]
     else:
         content = _stripped(json.loads(row.text), fields.marks)
-        if not_blank(content.get("completion", "some")) is None:
-            yield row._replace(text=None, reason=NO_ANSWER, why="the completion is nothing but a mark")
+        if reason := _emptied(content):
+            yield row._replace(text=None, reason=reason, why="nothing stands there but a mark")
         else:
             yield row._replace(text=json.dumps(content, ensure_ascii=False))
+
+
+def _emptied(content: dict[str, Any]) -> str | None:
+    """The reason to leave a row out of which only marks stood where something is needed."""
+    for part, reason in NEEDED.items():
+        if part in content and not_blank(content[part]) is None:
+            return reason
+    answers = [turn for turn in content.get("messages", ()) if turn["role"] == "assistant"]
+    filled = any(turn.get("tool_calls") or not_blank(turn["content"]) for turn in answers)
+    return NO_ANSWER if answers and not filled else None
 
 
 def _cut(text: str, fields: Fields) -> Iterator[tuple[int, str]]:
     """(number of the line, from 0; text) of each document in which something stands."""
     lines = at = 0
     for piece in text.split(fields.marks[0]):
-        said = _without_marks(piece, fields.marks).strip("\n")
+        said = without_marks(piece, fields.marks).strip("\n")
         if not_blank(said):
             begins = text.index(said, at)
             lines += text.count("\n", at, begins)
@@ -43,8 +54,10 @@ def _cut(text: str, fields: Fields) -> Iterator[tuple[int, str]]:
             yield lines, said
 
 
-def _without_marks(text: str, marks: tuple[str, ...]) -> str:
-    """Without one that begins a text and one that ends it."""
+def without_marks(text: str, marks: tuple[str, ...]) -> str:
+    """A text without one that begins a text and one that ends it."""
+    if not marks:
+        return text
     end, *openings = marks
     for opening in openings:
         if text.lstrip().startswith(opening):
@@ -57,7 +70,7 @@ def _stripped(value: Any, marks: tuple[str, ...]) -> Any:
         return [_stripped(each, marks) for each in value]
     if isinstance(value, dict):
         return {
-            key: _without_marks(each, marks) if key in PARTS and isinstance(each, str) else _stripped(each, marks)
+            key: without_marks(each, marks) if key in PARTS and isinstance(each, str) else _stripped(each, marks)
             for key, each in value.items()
         }
     return value
