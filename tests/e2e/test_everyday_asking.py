@@ -82,10 +82,15 @@ def finished_labels(command, small_model, tmp_path_factory) -> Path:
     file = write_labels(tmp_path_factory.mktemp("labels") / "reviews.csv")
     arguments = [each.strip("'") for each in SHORT.split()]
     done = command(
-        "train.py", f"model.checkpoint={small_model}", "data=sentiment", f"data.path={file}", "name=labels", *arguments
+        "train.py",
+        f"model.checkpoint={small_model}",
+        "data=sentiment",
+        f"data.path={file}",
+        "name=asked_labels",
+        *arguments,
     )
     assert done.returncode == 0, done.stderr
-    return command.home / "logs" / "runs" / "labels"
+    return command.home / "logs" / "runs" / "asked_labels"
 
 
 def test_a_classifier_is_asked_to_write(shell, finished_labels):

@@ -93,7 +93,7 @@ def test_make_tensorboard_stays_on_this_machine():
     [
         (["name=nowhere"], "no sweep of this name"),
         ([], "give name=NAME"),
-        (["name=x", "top=3"], "there is no argument top"),
+        (["name=x", "top=3"], "there is no setting top"),
     ],
 )
 def test_a_leaderboard_of_nothing_is_told(command, arguments, words):

@@ -94,7 +94,7 @@ class SweepFolder:
         Args:
             name: of the trial.
             others: names that other trials of this command have.
-            hashes: SHA-256 of `data` and `weights`.
+            hashes: SHA-256 of `data`, `weights` and the `checkpoint`'s other files.
         """
         if (self.folder / name / "config.yaml").exists():
             return name
@@ -105,7 +105,8 @@ class SweepFolder:
                 self._identities[_identity(earlier)].append(file.parent.name)
         if not self._identities:
             return name
-        known = self._identities[_identity(by_content(config, hashes))]
+        without = {**hashes, "checkpoint": None}  # as earlier versions recorded them
+        known = [each for its in (hashes, without) for each in self._identities[_identity(by_content(config, its))]]
         return next((earlier for earlier in known if earlier not in others), name)
 
     def _load(self) -> None:
