@@ -99,9 +99,8 @@ def main() -> None:
     marks = marks_of(config)
     if config.data.format == "text":  # whose documents end at each mark; other rows lose theirs, and stay one
         fields = replace(fields, marks=marks)
-    total = sum(
-        1 for _ in read_inputs(sources, fields, marks)
-    )  # what is wrong with the input is told before weights load
+    # What is wrong with the input is told before weights load.
+    total = sum(1 for _ in read_inputs(sources, fields, marks))
     for note in [*found.notes, *(f"{source.name}: {note}" for source in sources for note in source.notes)]:
         print(f"note: {note}")
     if words := passed_over(found.other_files, found.own_files):
