@@ -89,7 +89,7 @@ def test_each_config_is_composed_and_compared_once(typed: list[str], monkeypatch
     assert (len(checks), len(identities)) == (3, 0)
     checks.clear()
     in_process.sweep(*typed, "seed=0,1,2,3,4")
-    assert (len(checks), len(identities)) == (5, 3 + 2)
+    assert (len(checks), len(identities)) == (5, 3 + 2 * 2)  # a new one with and without the hash of its tokenizer
 
 
 def test_a_trial_that_is_known_under_another_name_is_checked_in_its_folder(typed: list[str]) -> None:
