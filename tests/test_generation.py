@@ -10,7 +10,7 @@ from transformers import GenerationConfig, GPT2LMHeadModel
 from transformers.generation import BaseStreamer
 
 from domaintune.config import UsageError
-from domaintune.data.chatting import stop_ids
+from domaintune.data.chatting import Chats, stop_ids
 from domaintune.data.encoder import Encoder
 from domaintune.generation import (
     Sampling,
@@ -19,6 +19,7 @@ from domaintune.generation import (
     encode_prompt,
     encode_question,
     generation_config,
+    text_of,
 )
 
 PROMPT = "The quick brown fox"
@@ -203,9 +204,21 @@ def test_a_turn_that_ends_ends_the_text(tokenizer: Any, written: str) -> None:
     model.generation_config.eos_token_id = [stop]
     with torch.no_grad():
         model.transformer.ln_f.bias.copy_(100 * model.lm_head.weight[stop])
-    said = "" if "|" in written else written
-    assert continue_text(model, chats, PROMPT, Sampling(20, temperature=0)) == said
-    assert answers(model, chats, [torch.tensor(ids(chats, PROMPT))], 20, 1) == [said]
+    assert continue_text(model, chats, PROMPT, Sampling(20, temperature=0)) == ""
+    assert answers(model, chats, [torch.tensor(ids(chats, PROMPT))], 20, 1) == [""]
+
+
+def test_an_added_token_that_is_no_special_one_ends_a_turn_as_well(tokenizer: Any) -> None:
+    chats = chatting(tokenizer)
+    chats.add_tokens(["<end>"])
+    chats.chat_template = chats.chat_template.replace("<|im_end|>", "<end>")
+    model = tiny.gpt2(vocab_size=len(chats))
+    end = chats.convert_tokens_to_ids("<end>")
+    assert stop_ids(chats, model) == [0, end]
+    assert text_of(chats, [*ids(chats, " the"), end, 5], [0, end]) == " the"
+    chats.chat_template = chats.chat_template.replace("<end>", "<over>")
+    assert stop_ids(chats, model) == [0]
+    assert Chats(chats, Encoder(chats)).behind_answer().strip() == "<over>"
 
 
 def test_a_question_that_can_not_be_asked_is_told(tokenizer: Any) -> None:

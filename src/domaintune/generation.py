@@ -53,7 +53,7 @@ def continue_text(
             model, ids, torch.ones_like(ids), generation_config(tokenizer, sampling, model), streamer=streamer
         )
         model.train(was_training)
-    return str(tokenizer.decode(written[0], skip_special_tokens=True))
+    return text_of(tokenizer, written[0].tolist(), stop_ids(tokenizer, model))
 
 
 def answers(
@@ -65,6 +65,7 @@ def answers(
     Neither is seen, and positions begin with the first token, so each answer is the one that it would be alone.
     """
     config = generation_config(tokenizer, Sampling(max_new_tokens, temperature=0), model)
+    ends = stop_ids(tokenizer, model)
     side = "right" if model.config.is_encoder_decoder else "left"
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     texts: dict[int, str] = {}
@@ -77,21 +78,30 @@ def answers(
         seen = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
         with torch.no_grad():
             written = _written(model, ids, seen, config)
-        texts |= dict(zip(places, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+        texts |= {place: text_of(tokenizer, row, ends) for place, row in zip(places, written.tolist(), strict=True)}
     model.train(was_training)
     return [texts[place] for place in range(len(prompts))]
+
+
+def text_of(tokenizer: Any, ids: list[int], ends: list[int]) -> str:
+    """What a model has written, up to the first of the tokens that end it: not all of these are special ones."""
+    stop = next((place for place, number in enumerate(ids) if number in ends), len(ids))
+    return str(tokenizer.decode(ids[:stop], skip_special_tokens=True))
 
 
 def _written(
     model: PreTrainedModel, ids: torch.Tensor, seen: torch.Tensor, config: GenerationConfig, streamer: Any = None
 ) -> torch.Tensor:
-    """(B, U) what follows (B, T) ids. Nothing but `config` decides: transformers would add what a checkpoint's has."""
+    """(B, U) what follows (B, T) ids, or the sign that begins a target.
+
+    Nothing but `config` decides: transformers would add what a checkpoint's own has.
+    """
     own, model.generation_config = model.generation_config, config
     try:
         output: torch.Tensor = model.generate(ids, attention_mask=seen, generation_config=config, streamer=streamer)
     finally:
         model.generation_config = own
-    return output if model.config.is_encoder_decoder else output[:, ids.shape[1] :]
+    return output[:, 1 if model.config.is_encoder_decoder else ids.shape[1] :]
 
 
 def encode_prompt(tokenizer: Any, encoder: Encoder, prompt: str, model: PreTrainedModel) -> list[int]:

@@ -164,6 +164,7 @@ NUL = r"a NUL character; this is no text, or not in UTF-8"
 NO_TEXT = r"no text in it"
 NOTHING = r"{file}: no text in it that can be learnt from; left out are "
 COLUMN = r"set data\.text_column"
+NAMES = "; the first line of a table names its columns"
 OBJECT = r'a row must be an object like {{"text": \.\.\.}}, not '
 PARQUET = r"{file}: damaged, or not a parquet file \(.*\)"
 WITHOUT = r" read from rows with columns, which a text file does not have"
@@ -179,7 +180,7 @@ PARTED = r"a \.csv file is parted by commas, a \.tsv file by tabs"
 RAGGED = r"; a text that holds the separator or a line end must stand in quotes"
 NO_ENCODING = r"none of the usual encodings reads it as text\. If it is text, data\.encoding=NAME says .*"
 CHAT = r"field 'messages' must be a list of objects with role and content"
-COMPLETION = r"neither 'messages' nor both 'prompt' and 'completion'"
+COMPLETION = r"neither 'messages', nor 'prompt' and 'completion', nor 'instruction' and 'output'"
 
 
 NO_LABELS = [None, float("nan"), " ", [None], "None", "NA", []]
@@ -420,7 +421,7 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     # Tables.
     "a .csv without the column": (
         file("a.csv", "n,body\n1,a\n"),
-        at("line 1", r"no field 'text'; it has 'n', 'body'; " + COLUMN),
+        at("line 1", r"no field 'text'; it has 'n', 'body'; " + COLUMN + NAMES),
     ),
     "a .csv with semicolons": (
         file("a.csv", "n;text\n1;a\n"),
@@ -601,7 +602,7 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     ),
     "a .csv without any of the fields": (
         file("a.csv", "q,a\nb,c\n", format="instructions"),
-        at("line 1", COMPLETION + r"; it has 'q', 'a'; set data\.columns"),
+        at("line 1", COMPLETION + r"; it has 'q', 'a'; set data\.columns" + NAMES),
     ),
     "a list for a prompt": (
         instructions({"prompt": ["a"], "completion": "b"}),
@@ -621,13 +622,13 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
         instructions({"messages": [{"role": "user"}]}),
         Odd("missing field", "line 1", r"a message has no 'content'; it has 'role'; set data\.columns\.content"),
     ),
-    "content that is a list": (
-        instructions({"messages": [user(["a"])]}),
-        Odd("wrong type", "line 1", "field 'content' must be a string, not list"),
+    "content that is a list of numbers": (
+        instructions({"messages": [user([5])]}),
+        Odd("wrong type", "line 1", "a part of a message's 'content' must be a string, not int"),
     ),
-    "content that is null": (
-        instructions({"messages": [user(None), assistant("a")]}),
-        Odd("wrong type", "line 1", "a message's 'content' must be a string, not null"),
+    "content that is a number": (
+        instructions({"messages": [user(5), assistant("a")]}),
+        Odd("wrong type", "line 1", "a message's 'content' must be a string, not int"),
     ),
     "a role that is null": (
         instructions({"messages": [{"role": None, "content": "a"}, assistant("b")]}),
@@ -653,7 +654,7 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     ),
     "a part of a message that is a picture": (
         instructions({"messages": [user([{"type": "image", "url": "x"}]), assistant("b")]}),
-        Odd("wrong type", "line 1", "a message's content has a part of type 'image'; only text is read"),
+        Odd("wrong type", "line 1", "a message's 'content' has a part of type 'image'; only text is read"),
     ),
     "an instruction that is a number": (
         instructions({"instruction": 5, "output": "a"}),
@@ -661,7 +662,11 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     ),
     "a history of single texts": (
         instructions({"instruction": "a", "output": "b", "history": ["c"]}),
-        Odd("wrong type", "line 1", "field 'history' must be a list of pairs of a question and its answer"),
+        Odd(
+            "wrong type",
+            "line 1",
+            "field 'history' must be a list of messages, or of pairs of a question and its answer",
+        ),
     ),
     "calls of tools with half of a surrogate pair": (
         instructions({"messages": [user("a"), {"role": "assistant", "tool_calls": ["\ud83d"]}]}),
@@ -713,7 +718,7 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     ),
     "a label without end": (
         jsonl({"text": "a", "label": float("inf")}, format="labels"),
-        Odd("wrong type", "line 1", "a label in 'label' must be a string or a number, not float"),
+        Odd("wrong type", "line 1", "a label in 'label' must be a string or a number, not inf"),
     ),
     "a list in a list of labels": (
         jsonl({"text": "a", "label": [["b"]]}, format="labels"),

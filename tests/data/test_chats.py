@@ -117,6 +117,81 @@ def test_every_form_is_the_same_chat(form: str) -> None:
     assert said(FORMS[form]) == ASKED
 
 
+def test_a_text_that_looks_like_messages_is_one_only_where_roles_and_contents_are_known() -> None:
+    for completion in ('[{"name": "Bob"}]', '[{"from": "Bob", "value": "hi"}]', '[{"role": "user"}]', "[1, 2]"):
+        row = {"prompt": '[{"temp": 3}]', "completion": completion}
+        assert said(row) == row
+        assert said({"instruction": "a", "output": completion})[1] == ("assistant", completion)
+
+
+def test_columns_that_a_person_names_go_first() -> None:
+    named = {"prompt": "question", "completion": "answer"}
+    row = {"question": "q", "answer": "a", **FORMS["messages"]}
+    assert said(row, columns=named) == {"prompt": "q", "completion": "a"}
+    row = {"q": "2+2?", "output": "4", "prompt": "no", "completion": "no"}
+    assert said(row, columns={"instruction": "q"}) == ASKED
+
+
+@pytest.mark.parametrize("other", [{"conversation": 17}, {"conversation": "c-17"}, {"messages": []}, {"messages": {}}])
+def test_another_column_in_which_no_messages_stand_is_no_form(other: dict[str, Any]) -> None:
+    assert said({"prompt": "p", "completion": "c", **other}) == {"prompt": "p", "completion": "c"}
+    assert said({**other, "conversations": FORMS["ShareGPT"]["conversations"]}) == ASKED
+
+
+def test_what_stands_beside_a_question_is_not_what_is_asked() -> None:
+    assert said({"instruction": "Who?", "context": "Bob came.", "response": "Bob"}) == [
+        ("user", "Who?\n\nBob came."),
+        ("assistant", "Bob"),
+    ]
+    assert said({"input": "2+2?", "output": "4"}) == ASKED
+    row = {"question": "no", "what": "2+2?", "output": "4"}
+    assert said(row, columns={"input": "what"}) == ASKED
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt", "rules"])
+@pytest.mark.parametrize("form", ["messages", "ShareGPT", "Alpaca", "prompt and completion of TRL", "a pair"])
+def test_a_system_prompt_in_a_column_stands_before_every_form(name: str, form: str) -> None:
+    row = {"prompt": "2+2?", "completion": "4"} if form == "a pair" else FORMS[form]
+    columns = {"system": "rules"} if name == "rules" else {}
+    assert said({**row, name: "Be short."}, columns=columns) == [("system", "Be short."), *ASKED]
+    without = row if form == "a pair" else ASKED
+    assert said({**row, name: " "}, columns=columns) == without
+
+
+def test_a_system_message_is_taken_before_a_column() -> None:
+    chat = [turn("system", "Mine."), *(turn(*each) for each in ASKED)]
+    row = {"messages": chat, "system": "Other.", "history": [["a", "b"]]}
+    assert said(row) == [("system", "Mine."), ("user", "a"), ("assistant", "b"), *ASKED]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["2+2?"],
+        [{"type": "text", "content": "2+2?"}],
+        [{"type": "text", "value": "2+2?"}],
+        [{"value": "2+2?"}],
+        [{"type": "text", "text": "2+2?"}, {"type": "text", "text": None}],
+    ],
+)
+def test_the_text_of_a_part_has_several_keys(content: list[Any]) -> None:
+    assert said({"messages": [turn("user", content), turn("assistant", "4")]}) == ASKED
+
+
+def test_one_call_as_it_was_written_once() -> None:
+    call = {"name": "add", "arguments": '{"a": 2}'}
+    for written in (call, json.dumps(call)):
+        made = read({"messages": [turn("user", "2+2?"), turn("assistant", None, function_call=written)]})
+        assert json.loads(made.text or "")["messages"][1]["tool_calls"] == [{"type": "function", "function": call}]
+
+
+def test_null_says_nothing_like_an_empty_text() -> None:
+    chat = [turn("user", "a"), turn("assistant", None), turn("tool", None), turn("user", None), turn("assistant", "b")]
+    found = read({"messages": chat})
+    assert json.loads(found.text or "")["messages"] == [{**each, "content": each["content"] or ""} for each in chat]
+    assert found.unused == 1, "the blank answer"
+
+
 def test_a_pair_is_taken_before_instruction_and_output() -> None:
     both = {"prompt": "p", "completion": "c", "instruction": "no", "output": "no"}
     assert said(both) == {"prompt": "p", "completion": "c"}
@@ -151,20 +226,26 @@ def test_columns_and_keys_have_names_of_their_own() -> None:
     ("row", "reason", "why"),
     [
         ({"messages": [turn("user", "a")]}, "no answer", "the chat has no answer, only user"),
-        ({"messages": []}, "no answer", "the chat has no answer, only no message at all"),
+        ({"messages": []}, "no answer", "nothing stands in 'messages'"),
+        ({"conversations": 17}, "wrong type", "field 'conversations' must be a list of objects"),
         ({"messages": None}, "no answer", "nothing stands in 'messages'"),
         ({"messages": [turn("user", "a"), turn("gpt", " ")]}, "no answer", "every answer of the assistant is blank"),
         ({"prompt": "a", "completion": float("nan")}, "no answer", "nothing stands in 'completion'"),
         ({"instruction": "a", "input": "b", "output": None}, "no answer", "nothing stands in 'output'"),
         ({"instruction": " ", "input": None, "output": "a"}, "blank", "nothing is asked; it has"),
-        ({"instruction": "a"}, "missing field", "neither 'messages' nor both 'prompt' and 'completion'; it has"),
+        ({"instruction": "a"}, "missing field", "neither 'messages', nor 'prompt' and 'completion', nor "),
+        ({"question": "a", "context": "b", "response": "c"}, "missing field", "neither 'messages', nor 'prompt'"),
+        ({"prompt": "a", "input": "b", "output": "c"}, "missing field", "neither 'messages', nor 'prompt'"),
         ({"instruction": 5, "output": "a"}, "wrong type", "field 'instruction' must be a string, not int"),
         (
             {"messages": [turn("user", [{"type": "image_url", "image_url": "x"}]), turn("assistant", "a")]},
             "wrong type",
-            "a message's content has a part of type 'image_url'; only text is read",
+            "a message's 'content' has a part of type 'image_url'; only text is read",
         ),
         ({"messages": [turn("assistant", "a", tool_calls="no")]}, "wrong type", "a message's 'tool_calls' must be"),
+        ({"messages": [turn("assistant", "", function_call="no")]}, "wrong type", "a message's 'function_call' must"),
+        ({"messages": [turn("user", [{"type": "text", "txt": "a"}])]}, "missing field", "a part of a message's 'con"),
+        ({"messages": [turn("user", None), turn("assistant", None)]}, "no answer", "every answer of the assistant is"),
         ({"messages": "[open]"}, "wrong type", "field 'messages' must be a list of objects"),
     ],
 )

@@ -104,7 +104,7 @@ def test_rows_of_tokens_and_tags(tmp_path: Path) -> None:
             "the tag 'PER' is neither O nor a kind after B-, I-, E- or S-",
         ),
         ('{"tokens": ["a"], "tags": [" "]}', "unreadable tag", "'tags' holds an empty string"),
-        ('{"tokens": ["a"], "tags": [7]}', "wrong type", "'tags' must be a string, not int"),
+        ('{"tokens": ["a"], "tags": [7]}', "unreadable tag", "one of ClassLabels"),
         ('{"tokens": "a b", "tags": ["O"]}', "wrong type", "'tokens' must be a list of strings, not str"),
         ('{"tokens": [" "], "tags": ["O"]}', "wrong type", "'tokens' holds an empty string"),
         ('{"tokens": [null], "tags": ["O"]}', "wrong type", "'tokens' holds an empty string"),

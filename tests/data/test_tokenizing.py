@@ -354,6 +354,57 @@ def test_calls_of_tools_are_written_and_learnt(tmp_path: Path, tokenizer: Any) -
     assert "Tool: 2\n\nAssistant: Two." in whole(plain, tokens)[0]
 
 
+CALLED = [
+    {"role": "user", "content": "1+1?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
+    },
+    {"role": "tool", "content": "2"},
+    {"role": "assistant", "content": "Two."},
+]
+WRITES_CALLS = CHATML.replace(
+    "message['content'] +",
+    "message['content'] + (message['tool_calls'][0]['function']['arguments'] | tojson if message['tool_calls'] "
+    "else '') + (message['tool_calls'][0]['function']['name'] if message['tool_calls'] else '') +",
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (CHATML, "the chat template leaves calls of tools out"),
+        (
+            WRITES_CALLS.replace("{{ '<|im_start|>' + m", "{{ '' if message['role'] == 'tool' else '<|im_start|>' + m"),
+            "the chat template leaves messages of the role 'tool' out",
+        ),
+        (WRITES_CALLS, None),
+    ],
+)
+def test_a_chat_of_which_a_template_leaves_something_out_is_refused(
+    tmp_path: Path, chatting: Any, template: str, why: str | None
+) -> None:
+    chatting.chat_template = template
+    tokens = instructed(tmp_path, chatting, {"messages": TALK}, {"messages": CALLED})
+    assert tokens.refused == ({} if why is None else {1: why})
+    if why is None:  # arguments that are JSON in a text are given as what they are
+        assert learnt(chatting, tokens)[1] == '{"a": 1}add<|im_end|>\nTwo.<|im_end|>\n'
+
+
+def test_a_template_that_wants_arguments_as_text_gets_them_so(tmp_path: Path, chatting: Any) -> None:
+    chatting.chat_template = WRITES_CALLS.replace("['arguments'] | tojson", "['arguments'] + ''")
+    tokens = instructed(tmp_path, chatting, {"messages": CALLED})
+    assert learnt(chatting, tokens) == ['{"a": 1}add<|im_end|>\nTwo.<|im_end|>\n']
+
+
+def test_a_blank_answer_is_context(tmp_path: Path, chatting: Any) -> None:
+    blank = {"role": "assistant", "content": " "}
+    tokens = instructed(tmp_path, chatting, {"messages": [TALK[1], blank, *TALK[3:]]})
+    assert learnt(chatting, tokens) == ["Four.<|im_end|>\n"]
+    assert "<|im_start|>assistant\n <|im_end|>" in whole(chatting, tokens)[0]
+
+
 # Text and control signs.
 
 
@@ -440,9 +491,10 @@ def test_no_kind_of_tokenizer_makes_a_special_token_of_its_name(tmp_path: Path, 
     assert wrapped("say it", add_special_tokens=False)["input_ids"] == ids(encoded(tmp_path, wrapped, "say it"))[0][:-1]
 
 
-def test_texts_that_hold_the_end_of_text_token_are_counted(tmp_path: Path, tokenizer: Any) -> None:
-    tokens = encoded(tmp_path, tokenizer, "a", f"b{tokenizer.eos_token}", f"{tokenizer.eos_token}{tokenizer.eos_token}")
-    assert tokens.marked == 2
+def test_texts_that_hold_a_special_token_are_counted(tmp_path: Path, chatting: Any) -> None:
+    eos = chatting.eos_token
+    tokens = encoded(tmp_path, chatting, "a", f"b{eos}", f"{eos}{eos}", "<|im_start|>user")
+    assert tokens.marked == {eos: 2, "<|im_start|>": 1}
 
 
 def test_a_text_of_no_token_has_no_end_either(tmp_path: Path, tokenizer: Any) -> None:

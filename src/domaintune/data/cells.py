@@ -84,6 +84,16 @@ def list_in(value: Any) -> list[Any] | None:
     return None
 
 
+def json_of(value: Any) -> Any:
+    """A value, or what a text of JSON holds; None where it is no JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _literal(text: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of escapes that a person wrote

@@ -10,12 +10,12 @@ Forms are, in the order in which a row is looked through for them:
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from domaintune.data.cells import checked, has, is_missing, list_in, not_blank, string_in, text_in, type_name
-from domaintune.data.fields import ALSO, Fields
+from domaintune.data.cells import checked, has, is_missing, json_of, list_in, not_blank, string_in, text_in
+from domaintune.data.fields import Fields
 from domaintune.data.left_out import BLANK, MISSING_FIELD, NO_ANSWER, UNKNOWN_ROLE, WRONG_TYPE, RowError
 
 Turn = dict[str, Any]
@@ -39,38 +39,47 @@ PHRASES = {
 KNOWN = {name: role for role, names in NAMES.items() for name in (*names.split(), *PHRASES[role])}
 GPT = re.compile(r"(chat ?)?gpt( ?\d[a-z0-9]*)?( [a-z0-9]+)*")  # as GPT-4, gpt-3.5-turbo
 TEXT_PARTS = ("text", "input_text", "output_text")
+PART_KEYS = ("text", "content", "value")  # of the text in a part
+QUESTIONS = ("prompt", "question", "query")  # columns beside which `input` is not what is asked
 
 
 def instruction_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """`prompt` and `completion`, or `messages`. Raises RowError where the row has no form of these."""
-    chat = _filled(row, fields.called("messages"))
-    if chat is not None:
-        return _chat(row, chat, fields)
-    prompt, completion = fields.column("prompt"), fields.column("completion")
-    is_pair = prompt in row and completion in row
-    asked = [name for role in ("instruction", "input") for name in fields.called(role) if name in row]
-    output = _filled(row, fields.called("output")) or _present(row, fields.called("output"))
-    # Of a row with another form the question is not what is empty.
-    is_answered = output is not None and bool(asked) and (prompt not in row or _filled(row, asked) is not None)
-    if is_pair and (_filled(row, [completion]) or not is_answered):
-        return _completion(row, prompt, completion, fields)
-    if is_answered:
-        return _answered(row, str(output), fields)
-    if empty := _present(row, fields.called("messages")):
-        raise RowError(NO_ANSWER, f"nothing stands in {empty!r}")
+    forms = _forms(fields)
+    for form in forms:
+        if form.is_filled(row, fields):
+            return form.read(row, fields)
+    for form in forms:  # it has one in which something is missing: say what
+        if form.is_there(row, fields):
+            return form.read(row, fields)
     raise RowError(MISSING_FIELD, no_instruction(row, fields))
+
+
+def has_form(columns: Iterable[str], fields: Fields) -> bool:
+    """Whether a table has the columns of one of the forms."""
+    return any(form.is_there(dict.fromkeys(columns), fields) for form in FORMS)
 
 
 def no_instruction(row: Iterable[Any], fields: Fields) -> str:
     """The message on a row, or the columns of a table, of no form."""
-    prompt, completion, messages = (fields.column(role) for role in ("prompt", "completion", "messages"))
-    return f"neither {messages!r} nor both {prompt!r} and {completion!r}; {has(row)}; set data.columns"
+    prompt, completion, messages, instruction, output = (
+        repr(fields.column(role)) for role in ("prompt", "completion", "messages", "instruction", "output")
+    )
+    forms = f"neither {messages}, nor {prompt} and {completion}, nor {instruction} and {output}"
+    return f"{forms}; {has(row)}; set data.columns"
 
 
-def after_last_answer(row: dict[str, Any]) -> int:
-    """How many messages follow the last of the assistant: nothing is learnt from them."""
-    roles = [turn["role"] for turn in row.get("messages", ())]
-    return roles[::-1].index("assistant") if roles else 0
+def not_learnt(row: dict[str, Any]) -> int:
+    """How many messages of a chat nothing is learnt from: those after its last answer, and blank answers."""
+    turns = row.get("messages", [])
+    last = max((number for number, turn in enumerate(turns) if is_answer(turn)), default=-1)
+    blank = sum(turn["role"] == "assistant" and not is_answer(turn) for turn in turns[: last + 1])
+    return len(turns) - (last + 1) + blank
+
+
+def is_answer(turn: Turn) -> bool:
+    """Whether the assistant says something in a message, or calls a tool."""
+    return turn["role"] == "assistant" and bool(turn.get("tool_calls") or not_blank(turn["content"]))
 
 
 def _present(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -79,83 +88,189 @@ def _present(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 def _filled(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
     """The first of these fields in which something stands."""
-    return next((name for name in names if not (is_missing(row.get(name)) or _is_blank(row[name]))), None)
+    return next((name for name in names if not _is_empty(row.get(name))), None)
 
 
-def _is_blank(value: object) -> bool:
-    return isinstance(value, str) and not_blank(value) is None
+def _is_empty(value: object) -> bool:
+    return is_missing(value) or value in ([], {}) or (isinstance(value, str) and not_blank(value) is None)
 
 
 # The forms.
 
 
-def _chat(row: dict[str, Any], name: str, fields: Fields) -> dict[str, Any]:
+class _Form(NamedTuple):
+    """A way to write instructions.
+
+    Attributes:
+        roles: of the columns that only this form has.
+        is_there: whether a row has its columns.
+        is_filled: whether something stands in them.
+        read: what is learnt from. Raises RowError where something is missing or wrong.
+    """
+
+    roles: frozenset[str]
+    is_there: Callable[[dict[str, Any], Fields], bool]
+    is_filled: Callable[[dict[str, Any], Fields], bool]
+    read: Callable[[dict[str, Any], Fields], dict[str, Any]]
+
+
+def _forms(fields: Fields) -> list[_Form]:
+    """In the order in which they are looked for: first those whose columns a person has named."""
+    renamed = {role for role, name in fields.columns if role != name}
+    return sorted(FORMS, key=lambda form: not form.roles & renamed)
+
+
+def _messages_column(row: Mapping[str, Any], fields: Fields) -> str | None:
+    """The column of messages; under another name than the one that is set, only where it holds messages."""
+    own, *others = fields.called("messages")
+    found = [own, *(name for name in others if is_list_of_objects(row.get(name)))]
+    return _filled(row, found)
+
+
+def is_list_of_objects(value: Any) -> bool:
+    found = list_in(value)
+    return bool(found) and all(isinstance(each, dict) for each in found or ())
+
+
+def _chat(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    name = _messages_column(row, fields) or _filled(row, fields.called("messages"))
+    if name is None:
+        raise RowError(NO_ANSWER, f"nothing stands in {_present(row, fields.called('messages'))!r}")
     chat = list_in(row[name])
     if chat is None or not all(isinstance(turn, dict) for turn in chat):
         raise RowError(WRONG_TYPE, f"field {name!r} must be a list of objects with role and content")
-    turns = _read_turns(chat, fields)
-    if name in ALSO["messages"] and not any(turn["role"] == "system" for turn in turns):
-        turns = [*_system(row), *turns]
-    return _answering(turns)
+    return _answering(row, _read_turns(chat, fields), fields)
 
 
-def _completion(row: dict[str, Any], prompt: str, completion: str, fields: Fields) -> dict[str, Any]:
-    """A pair of strings as it is; where one of the two is a list of messages, both together are a chat."""
-    if _messages_in(row[prompt]) or _messages_in(row[completion]):
+def _is_pair(row: Mapping[str, Any], fields: Fields) -> bool:
+    return fields.column("prompt") in row and fields.column("completion") in row
+
+
+def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """A pair of strings as it is; with messages in it, or a system prompt or a history before it, it is a chat."""
+    prompt, completion = fields.column("prompt"), fields.column("completion")
+    before = any(_filled(row, fields.called(role)) for role in ("system", "history"))
+    if before or any(_messages_in(row[name], fields) for name in (prompt, completion)):
         asked, answered = _turns(row, prompt, "user", fields), _turns(row, completion, "assistant", fields)
-        return _answering([*asked, *answered])
+        return _answering(row, [*asked, *answered], fields)
     asked_text = string_in(row, prompt, "") or ""
     return {"prompt": asked_text, "completion": text_in(row, completion, "", NO_ANSWER)}
 
 
-def _messages_in(value: Any) -> list[dict[str, Any]] | None:
-    """The messages in a cell, also where they are written as text; None where there are none."""
+def _messages_in(value: Any, fields: Fields) -> list[dict[str, Any]] | None:
+    """The messages in a cell; None where there are none.
+
+    A text is JSON of messages only where each has a content and a role that is known: else it is a text.
+    """
+    if not is_list_of_objects(value):
+        return None
     found = list_in(value)
-    return found if found and all(isinstance(turn, dict) for turn in found) else None
+    if found is None or not isinstance(value, str):
+        return found
+    for turn in found:
+        try:
+            role_of(str(turn[_key(turn, "role", fields)]), fields.roles)
+            _key(turn, "content", fields)
+        except RowError:
+            return None
+    return found
 
 
 def _turns(row: dict[str, Any], name: str, role: str, fields: Fields) -> list[Turn]:
-    if messages := _messages_in(row[name]):
+    if messages := _messages_in(row[name], fields):
         return _read_turns(messages, fields)
     text = not_blank(string_in(row, name, ""))
     return [{"role": role, "content": text}] if text else []
 
 
-def _answered(row: dict[str, Any], output: str, fields: Fields) -> dict[str, Any]:
-    """Instruction, input and output; `system` and `history` stand before them."""
-    asked = [_filled(row, fields.called(role)) for role in ("instruction", "input")]
+def _question_columns(row: Mapping[str, Any], fields: Fields) -> list[str]:
+    """The columns of what is asked: `instruction`, then `input`.
+
+    What stands beside a question under another name, as Dolly's `context`, is none itself.
+    """
+    instruction = [name for name in fields.called("instruction") if name in row]
+    own, *others = fields.called("input")
+    elsewhere = own == "input" and any(name in row for name in QUESTIONS)
+    alone = [] if elsewhere else [own]
+    return [*instruction, *(name for name in ([own, *others] if instruction else alone) if name in row)]
+
+
+def _is_answered(row: Mapping[str, Any], fields: Fields) -> bool:
+    return bool(_question_columns(row, fields)) and _present(row, fields.called("output")) is not None
+
+
+def _answered(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """Instruction, input and output."""
+    columns = _question_columns(row, fields)
+    asked = [
+        _filled(row, [name for name in fields.called(role) if name in columns]) for role in ("instruction", "input")
+    ]
     parts = [not_blank(string_in(row, name, "")) for name in asked if name]
     question = "\n\n".join(part for part in parts if part)
-    answer = text_in(row, output, "", NO_ANSWER)
+    output = _filled(row, fields.called("output")) or _present(row, fields.called("output"))
+    answer = text_in(row, str(output), "", NO_ANSWER)
     if not question:
         raise RowError(BLANK, f"nothing is asked; {has(row)}")
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return _answering([*_system(row), *_history(row), *turns])
+    return _answering(row, [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], fields)
 
 
-def _system(row: Mapping[str, Any]) -> list[Turn]:
-    text = not_blank(string_in(row, "system", "")) if "system" in row else None
-    return [{"role": "system", "content": text}] if text else []
+FORMS = (
+    _Form(
+        frozenset({"messages", "role", "content"}),
+        lambda row, fields: _present(row, fields.called("messages")) is not None,
+        lambda row, fields: _messages_column(row, fields) is not None,
+        _chat,
+    ),
+    _Form(
+        frozenset({"prompt", "completion"}),
+        _is_pair,
+        lambda row, fields: _is_pair(row, fields) and _filled(row, [fields.column("completion")]) is not None,
+        _pair,
+    ),
+    _Form(
+        frozenset({"instruction", "input", "output"}),
+        _is_answered,
+        lambda row, fields: (
+            _is_answered(row, fields)
+            and _filled(row, _question_columns(row, fields)) is not None
+            and _filled(row, fields.called("output")) is not None
+        ),
+        _answered,
+    ),
+)
 
 
-def _history(row: Mapping[str, Any]) -> list[Turn]:
-    if _filled(row, ["history"]) is None:
+def _system(row: Mapping[str, Any], fields: Fields) -> list[Turn]:
+    name = _filled(row, fields.called("system"))
+    return [{"role": "system", "content": string_in(row, name, "")}] if name else []
+
+
+def _history(row: Mapping[str, Any], fields: Fields) -> list[Turn]:
+    name = _filled(row, fields.called("history"))
+    if name is None:
         return []
-    history = list_in(row["history"])
+    history = list_in(row[name])
+    if history is not None and all(isinstance(turn, dict) for turn in history):
+        return _read_turns(history, fields)
     pairs = [list_in(pair) for pair in history or ()]
     if history is None or not all(pair is not None and len(pair) == 2 for pair in pairs):
-        raise RowError(WRONG_TYPE, "field 'history' must be a list of pairs of a question and its answer")
-    said = [(checked(text, "a text in 'history'"), place) for pair in pairs for place, text in enumerate(pair or ())]
+        raise RowError(
+            WRONG_TYPE, f"field {name!r} must be a list of messages, or of pairs of a question and its answer"
+        )
+    said = [(checked(text, f"a text in {name!r}"), place) for pair in pairs for place, text in enumerate(pair or ())]
     return [{"role": ("user", "assistant")[place], "content": text or ""} for text, place in said]
 
 
-def _answering(turns: list[Turn]) -> dict[str, Any]:
-    answers = [turn for turn in turns if turn["role"] == "assistant"]
-    if not any(turn.get("tool_calls") or not_blank(turn["content"]) for turn in answers):
+def _answering(row: Mapping[str, Any], turns: list[Turn], fields: Fields) -> dict[str, Any]:
+    """The chat with what stands before it in other columns. Raises RowError where the assistant says nothing in it."""
+    if not any(is_answer(turn) for turn in turns):
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
         blank = "every answer of the assistant is blank"
+        answers = any(turn["role"] == "assistant" for turn in turns)
         raise RowError(NO_ANSWER, blank if answers else f"the chat has no answer, only {roles or 'no message at all'}")
-    return {"messages": turns}
+    own = 1 if turns[0]["role"] == "system" else 0
+    system = turns[:own] or _system(row, fields)
+    return {"messages": [*system, *_history(row, fields), *turns[own:]]}
 
 
 # Messages.
@@ -185,7 +300,7 @@ def _turn(turn: Mapping[str, Any], fields: Fields) -> Turn:
     if named is None:
         raise RowError(WRONG_TYPE, "a message's 'role' must be a string, not null")
     role = role_of(named, fields.roles)
-    found: Turn = {"role": role, "content": _content(turn, fields, role, bool(calls))}
+    found: Turn = {"role": role, "content": _content(turn, fields, bool(calls))}
     if calls:
         found["tool_calls"] = calls
     for key in ("name", "tool_call_id"):
@@ -203,37 +318,50 @@ def _key(turn: Mapping[str, Any], key: str, fields: Fields) -> str:
     return name
 
 
-def _content(turn: Mapping[str, Any], fields: Fields, role: str, calls: bool) -> str:
+def _content(turn: Mapping[str, Any], fields: Fields, calls: bool) -> str:
+    """The text of a message; of one in which nothing stands, or that only calls tools, an empty string."""
     if calls and _filled(turn, fields.called("content")) is None:
         return ""
-    content = turn[_key(turn, "content", fields)]
-    if is_missing(content) and role == "system":
-        return ""
+    name = _key(turn, "content", fields)
+    content = turn[name]
     if is_missing(content):
-        raise RowError(WRONG_TYPE, f"a message's 'content' must be a string, not {type_name(content)}")
-    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        return "".join(_part(part) for part in content)
-    return checked(content, "field 'content'") or ""
+        return ""
+    if isinstance(content, list):
+        return "".join(_part(part, name) for part in content)
+    return checked(content, f"a message's {name!r}") or ""
 
 
-def _part(part: Mapping[str, Any]) -> str:
-    kind = part.get("type") or ("text" if "text" in part else next(iter(part), "nothing"))
+def _part(part: Any, name: str) -> str:
+    """The text of a part of a message's content."""
+    if not isinstance(part, dict):
+        return checked(part, f"a part of a message's {name!r}") or ""
+    kind = part.get("type") or ("text" if _present(part, PART_KEYS) else next(iter(part), "nothing"))
     if kind not in TEXT_PARTS:
-        raise RowError(WRONG_TYPE, f"a message's content has a part of type {kind!r}; only text is read")
-    return checked(part.get("text"), "a part of a message's content") or ""
+        raise RowError(WRONG_TYPE, f"a message's {name!r} has a part of type {kind!r}; only text is read")
+    key = _filled(part, PART_KEYS) or _present(part, PART_KEYS)
+    if key is None:
+        raise RowError(MISSING_FIELD, f"a part of a message's {name!r} has no 'text'; {has(part)}")
+    return checked(None if is_missing(part[key]) else part[key], f"a part of a message's {name!r}") or ""
 
 
 def _calls(turn: Mapping[str, Any]) -> list[Any]:
-    calls = turn.get("tool_calls")
-    if is_missing(calls) or _is_blank(calls) or calls == []:
+    """The calls of tools in a message; `function_call` is how one call was written before there were several."""
+    name = _filled(turn, ("tool_calls", "function_call"))
+    if name is None:
         return []
-    found = list_in(calls)
+    found: list[Any] | None
+    if name == "tool_calls":
+        found = list_in(turn[name])
+    else:
+        call = json_of(turn[name])
+        found = [{"type": "function", "function": call}] if isinstance(call, dict) else None
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except (TypeError, ValueError):
         found = None
     if found is None:
-        raise RowError(WRONG_TYPE, "a message's 'tool_calls' must be a list that JSON can hold")
+        kind = "a list" if name == "tool_calls" else "an object"
+        raise RowError(WRONG_TYPE, f"a message's {name!r} must be {kind} that JSON can hold")
     return found
 
 

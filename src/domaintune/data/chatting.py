@@ -9,6 +9,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
+from domaintune.data.cells import json_of
+from domaintune.data.chats import is_answer
 from domaintune.data.encoder import SIGN, Encoder
 
 # For instructions where the tokenizer has no chat template of its own; saved with the model, so that
@@ -43,6 +45,7 @@ class Chats:
 
     def __init__(self, tokenizer: Any, encoder: Encoder) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
+        self._unwritten: dict[tuple[Any, ...], str | None] = {}  # {shape of a conversation: what isn't written of it}
 
     def asked(self, text: str) -> str:
         """A user's message that waits for its answer, as it stands before the answer in training.
@@ -59,11 +62,24 @@ class Chats:
         left out. A template that writes earlier turns otherwise than they were generated (without their thoughts, for
         example) makes of each answer a sequence of its own, after what the model is given at that turn.
 
+        Arguments of calls that are written as JSON in a text are given to the template as objects; where it refuses
+        these, as they are.
+
         Raises:
-            ValueError: the template refuses the conversation.
+            ValueError: the template refuses the conversation, or leaves messages or calls of tools out.
         """
+        parsed = [_with_parsed_arguments(message) for message in messages]
+        try:
+            return self._sequences(parsed)
+        except ValueError:
+            if parsed == messages:
+                raise
+            return self._sequences(messages)
+
+    def _sequences(self, messages: list[Message]) -> list[list[Segment]]:
         conversation = _Conversation(self, messages)
-        numbers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        numbers = [number for number, message in enumerate(messages) if is_answer(message)]
+        self._check_written(messages[: numbers[-1] + 1])
         pairs = [pair for number in numbers if (pair := conversation.answer(number)) is not None]
         if not pairs:
             raise ValueError("the chat template leaves every answer out")
@@ -75,15 +91,34 @@ class Chats:
             written = asked + answer
         return [found]
 
+    def _check_written(self, messages: list[Message]) -> None:
+        """Raises ValueError where the template leaves something out: it looks at roles, not at what is said."""
+        shape = tuple(
+            (message["role"], bool(message["content"].strip()), len(message.get("tool_calls", ())))
+            for message in messages
+        )
+        if shape not in self._unwritten:
+            self._unwritten[shape] = _Conversation(self, messages).unwritten()
+        if unwritten := self._unwritten[shape]:
+            raise ValueError(f"the chat template leaves {unwritten} out")
+
     def end_of_turn(self) -> int | None:
-        """The special token that the template writes behind an answer; None where it writes none."""
-        if self.tokenizer.chat_template is None:
-            return None
+        """The token that the template writes behind an answer; None where it writes none.
+
+        It need not be a special one: an added token of its own ends a turn as well.
+        """
+        behind = self.behind_answer()
+        special = self.encoder.first_special(behind)
+        added = self.tokenizer.get_added_vocab().get(behind.replace(SIGN, "").strip())
+        return added if special is None else special
+
+    def behind_answer(self) -> str:
+        """What the template writes behind an answer, with SIGN before special tokens; empty where there is none."""
         talk = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}]
         try:
-            return self.encoder.first_special(_Conversation(self, talk).around(1)[1])
+            return _Conversation(self, talk).around(1)[1] if self.tokenizer.chat_template is not None else ""
         except ValueError:
-            return None
+            return ""
 
 
 def stop_ids(tokenizer: Any, model: Any) -> list[int]:
@@ -132,6 +167,30 @@ class _Conversation:
             raise ValueError(f"the chat template refuses it: {error}") from error
         return self._shown(self.chats.encoder.signed(text))
 
+    def unwritten(self) -> str | None:
+        """What the template leaves out, in words: messages in which something stands, or calls; None where nothing.
+
+        A greeting may be missing, and so may thoughts, which a template knows by their signs.
+        """
+        wanted: dict[str, str] = {}
+
+        def noted(what: str) -> str:
+            sign = f"{self.mark}+{len(wanted)}{self.mark}"
+            wanted[sign] = what
+            return sign
+
+        messages = []
+        for number, message in enumerate(self.messages):
+            greets = number == 0 and message["role"] == "assistant"
+            new = dict(message)
+            if message["content"].strip() and not greets:
+                new["content"] = noted(f"messages of the role {message['role']!r}")
+            if message.get("tool_calls"):
+                new["tool_calls"] = [_with_name(call, noted("calls of tools")) for call in message["tool_calls"]]
+            messages.append(new)
+        written = self._rendered(messages, False)
+        return next((what for sign, what in wanted.items() if sign not in written), None)
+
     def asked(self, number: int) -> str:
         """What the model is given before message `number`."""
         return self._rendered(self.messages[:number], True)
@@ -178,6 +237,34 @@ class _Conversation:
         if closing in content:
             return self._shown(content.strip().removeprefix(f"<{opened[1]}>").lstrip("\n")) + behind
         return f"\n{self.chats.encoder.signed(closing)}\n\n{answered[len(before) :]}"
+
+
+def _function_of(call: Any) -> Any:
+    """The part of a call that holds its name and its arguments."""
+    return call["function"] if isinstance(call, dict) and isinstance(call.get("function"), dict) else call
+
+
+def _with_function(call: Any, function: Any) -> Any:
+    return function if _function_of(call) is call else {**call, "function": function}
+
+
+def _with_name(call: Any, name: str) -> Any:
+    """A call of another tool."""
+    function = _function_of(call)
+    return _with_function(call, {**function, "name": name}) if isinstance(function, dict) else name
+
+
+def _with_parsed_arguments(message: Message) -> Message:
+    """A message whose calls have objects as arguments where these are objects in JSON."""
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": [_parsed(call) for call in calls]} if calls else message
+
+
+def _parsed(call: Any) -> Any:
+    function = _function_of(call)
+    written = function.get("arguments") if isinstance(function, dict) else None
+    arguments = json_of(written) if isinstance(written, str) else None
+    return _with_function(call, {**function, "arguments": arguments}) if isinstance(arguments, dict) else call
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:

@@ -110,6 +110,12 @@ def _folded(name: str) -> object:
     return text if value is None else value
 
 
+def told_apart(name: str, group: Sequence[str]) -> str:
+    """A name in quotes; where another of the group looks the same, with its letters by their numbers."""
+    looks = [unicodedata.normalize("NFC", other) for other in group]
+    return ascii(name) if looks.count(unicodedata.normalize("NFC", name)) > 1 else repr(name)
+
+
 def missing_words(names: Iterable[str]) -> list[str]:
     """Names that may mean that there is no label."""
     return [name for name in names if name.casefold() in MISSING_WORDS]

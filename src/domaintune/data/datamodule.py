@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader
 
 from domaintune.config import UsageError
 from domaintune.data.accounting import account_of
-from domaintune.data.chatting import PLAIN_TEMPLATE
+from domaintune.data.chatting import PLAIN_TEMPLATE, Chats
 from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
 from domaintune.data.documents import SIDES
+from domaintune.data.encoder import Encoder
 from domaintune.data.labelling import Labels
 from domaintune.data.left_out import NO_TOKENS, REFUSED, explained
 from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padded_batches
@@ -33,7 +34,8 @@ from domaintune.data.windows import StreamDataset, WindowDataset
 from domaintune.settings import DataConfig
 
 PROBED_WINDOWS = 4
-MANY_MARKED = 20  # one text in so many that holds the name of the end-of-text token is worth a note
+MANY_MARKED = 20  # one text in so many that holds the name of a special token is worth a note
+NAMED = 3  # special tokens that notes name
 
 
 class TimedLoader(DataLoader[list[Window]]):
@@ -151,12 +153,28 @@ class TextDataModule(L.LightningDataModule):
 
     def notes(self) -> list[str]:
         """What of the texts may not be meant, in words and numbers."""
-        marked, texts = self.tokens.marked, len(self.splits.documents)
-        if self.config.format not in ("text", "instructions") or marked < max(2, texts / MANY_MARKED):
+        texts, end = len(self.splits.documents), self.tokenizer.eos_token
+        many = {name: number for name, number in self.tokens.marked.items() if number >= max(2, texts / MANY_MARKED)}
+        if self.config.format not in ("text", "instructions"):
             return []
         does = "ends a document there" if self.config.format == "text" else "leaves it out where a text ends in it"
         way_out = "" if self.config.marks else f"; data.marks=end {does}"
-        return [f"{marked:,} of {texts:,} texts hold {self.tokenizer.eos_token}, which stays plain text{way_out}"]
+        return [
+            f"{number:,} of {texts:,} texts hold {name}, which stays plain text" + way_out * (name == end)
+            for name, number in sorted(many.items(), key=lambda item: (item[0] != end, -item[1]))[:NAMED]
+        ] + self._about_ends()
+
+    def _about_ends(self) -> list[str]:
+        """Where the template ends an answer with a sign that writing can't stop at."""
+        if self.config.format != "instructions" or not holds_chats(self.splits.documents):
+            return []
+        chats = Chats(self.tokenizer, Encoder(self.tokenizer))
+        if chats.end_of_turn() is not None or not (behind := chats.behind_answer().strip()):
+            return []
+        return [
+            f"the chat template ends an answer with {behind!r}, which is no token of the tokenizer: it is learnt as "
+            f"text, and what is written stops at {self.tokenizer.eos_token} alone"
+        ]
 
     def _width(self, side: str) -> int | None:
         """Tokens of every row; None where it is that of the longest in the batch."""

@@ -1,5 +1,6 @@
 """Which parts of the files are wanted, and under which names they stand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from domaintune.data.embedded import GROUPS
@@ -13,10 +14,10 @@ ALSO = {
     "messages": ("conversations", "conversation"),
     "input": ("context",),
     "output": ("response",),
+    "system": ("system_prompt",),
     "role": ("from", "speaker", "author"),
     "content": ("value", "text", "parts"),
 }
-BESIDE = ("system", "history")  # what rows of instruction and output may have as well
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ class Fields:
         """The columns that rows may have, `group_column` not among them."""
         text = [self.text_column] if self.format in ("text", "labels", "words") else []
         columns = [name for role, _ in self.columns if role not in KEYS for name in self.called(role)]
-        return [*text, *columns, *(BESIDE if self.format == "instructions" else ())]
+        return [*text, *columns]
+
+    def lacks(self, columns: Iterable[str]) -> bool:
+        """Whether a table lacks columns that every row needs. Of instructions, which have several forms, none is."""
+        text = [self.text_column] if self.format in ("text", "labels") else []
+        needed = dict(self.columns).values() if self.format in ("labels", "entities", "pairs") else []
+        return not {*text, *needed} <= {*columns}
 
     def column(self, role: str) -> str:
         """What a role's column is called in the files."""

@@ -20,6 +20,7 @@ from domaintune.data.classes import (
     on_a_scale,
     parted_by,
     spelt_alike,
+    told_apart,
 )
 from domaintune.data.documents import SIDES
 from domaintune.data.rows import given
@@ -225,7 +226,7 @@ def _about_names(labels: Labels, format: str) -> Iterator[str]:
     there = {name: count for name, count in counts.items() if count}
     what = "words" if format == "entities" else "texts"
     for group in spelt_alike(there)[:NAMED]:
-        alike = ", ".join(f"{name!r} ({there[name]:,} {what})" for name in group)
+        alike = ", ".join(f"{told_apart(name, group)} ({there[name]:,} {what})" for name in group)
         yield f"{alike} differ in their spelling alone and are classes of their own: write them alike if they are one"
     if format == "labels":
         yield from _about_labels(labels, there)

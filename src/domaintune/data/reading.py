@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from domaintune.config import UsageError
 from domaintune.data.cells import not_blank
+from domaintune.data.chats import has_form
 from domaintune.data.decoding import opened, told_of_nul
 from domaintune.data.finding import CONLL, TEXTS, Source, first_line
 from domaintune.data.left_out import UNEQUAL, UNFILLED, RowError
@@ -24,6 +27,8 @@ BATCH = 100  # rows of a table with columns that are in memory at once
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}  # separators of tables elsewhere, in words
 DOUBLED = re.compile(r'(^|\t)"[^\t]*""[^\t]*"(\t|$)')  # a field in quotes that holds a quote
+# Floats of fewer than 64 bits as Arrow and as `datasets` call them.
+SHORT_FLOATS = {"float": np.float32, "float32": np.float32, "halffloat": np.float16, "float16": np.float16}
 METADATA = re.compile(r"#\s*[\w:.]+ = |#\s*new(par|doc)\b")  # what begins a line about a sentence in a CoNLL-U file
 
 
@@ -219,7 +224,7 @@ def _header(source: Source, fields: Fields, reader: Any, separator: str) -> list
             f"{where}: the header has one column, {header[0]!r}, whose parts seem to be parted by {other}; "
             f"a .csv file is parted by commas, a .tsv file by tabs"
         )
-    _wanted(header, fields, where)
+    _wanted(header, fields, where, "; the first line of a table names its columns")
     return header
 
 
@@ -353,9 +358,11 @@ def _parquet(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
             columns = _wanted(file.schema_arrow.names, fields, source.name)
             features = _features(file.schema_arrow.metadata)
             named = {name: names for name in columns if (names := _names_of_classes(features.get(name)))}
+            types = {name: str(file.schema_arrow.field(name).type) for name in columns}
+            short = {name: SHORT_FLOATS[each] for name, each in types.items() if each in SHORT_FLOATS}
             batches = file.iter_batches(BATCH, columns=columns)
             rows = (row for batch in batches for row in batch.to_pylist())
-            yield from enumerate((_with_names(row, named) for row in rows), start=1)
+            yield from enumerate((_as_written(_with_names(row, named), short) for row in rows), start=1)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{source.name}: damaged, or not a parquet file ({first_line(error)})") from error
 
@@ -365,8 +372,10 @@ def _dataset(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
     columns = _wanted(dataset.column_names, fields, source.name)
     features = dataset.features.to_dict()
     named = {name: names for name in columns if (names := _names_of_classes(features[name]))}
+    types = {name: features[name].get("dtype") for name in columns if isinstance(features[name], dict)}
+    short = {name: SHORT_FLOATS[each] for name, each in types.items() if each in SHORT_FLOATS}
     rows = (row for batch in dataset.select_columns(columns).iter(BATCH) for row in _by_row(batch))
-    yield from enumerate((_with_names(row, named) for row in rows), start=1)
+    yield from enumerate((_as_written(_with_names(row, named), short) for row in rows), start=1)
 
 
 def _features(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
@@ -395,6 +404,15 @@ def _with_names(row: dict[str, Any], named: Mapping[str, list[str]]) -> dict[str
     return {name: _by_name(value, named[name]) if name in named else value for name, value in row.items()}
 
 
+def _as_written(row: dict[str, Any], short: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with floats of fewer than 64 bits as the shortest number that stands for them: 4.7, as in a text file.
+
+    Args:
+        short: {column: its type}.
+    """
+    return row | {name: float(str(kind(row[name]))) for name, kind in short.items() if row[name] is not None}
+
+
 def _by_name(value: Any, names: list[str]) -> Any:
     if isinstance(value, list):
         return [_by_name(each, names) for each in value]
@@ -403,11 +421,13 @@ def _by_name(value: Any, names: list[str]) -> Any:
     return names[value] if value >= 0 else None
 
 
-def _wanted(columns: list[str], fields: Fields, where: str) -> list[str]:
+def _wanted(columns: list[str], fields: Fields, where: str, hint: str = "") -> list[str]:
     """Those of a table's columns that are wanted. Raises UsageError where none of them can hold a text."""
     if not set(columns) & set(fields.names()):
-        raise UsageError(f"{where}: {no_column(fields, columns)}")
+        raise UsageError(f"{where}: {no_column(fields, columns)}{hint}")
     wanted = [name for name in columns if name in (*fields.names(), fields.group_column)]
+    if fields.lacks(columns) or (fields.format == "instructions" and not has_form(columns, fields)):
+        wanted = columns  # so that the message on each row names those that are there
     if twice := [name for name in wanted if wanted.count(name) > 1]:
         raise UsageError(f"{where}: two columns are called {twice[0]!r}")
     return wanted

@@ -20,7 +20,7 @@ from domaintune.data.cells import (
     type_name,
     without_zeros,
 )
-from domaintune.data.chats import after_last_answer, instruction_in, no_instruction
+from domaintune.data.chats import instruction_in, no_instruction, not_learnt
 from domaintune.data.fields import Fields
 from domaintune.data.left_out import (
     BLANK,
@@ -49,7 +49,7 @@ class Row(NamedTuple):
         group: what `data.group_column` holds; without it, of labels, entities and pairs what is given, so that the same
             text with two labels is on one side.
         reason, why: of a row that can't be used; without a reason it is blank.
-        unused: messages after the last answer of a chat, which nothing is learnt from.
+        unused: messages of a chat that nothing is learnt from: after the last answer, or blank answers.
     """
 
     place: int
@@ -72,7 +72,7 @@ def row_of(place: int, row: Any, fields: Fields) -> Row:
     text = json.dumps(wanted, ensure_ascii=False)
     if group is None and fields.format in GIVEN_FORMATS:
         group = given(text)
-    return Row(place, text, group, unused=after_last_answer(wanted))
+    return Row(place, text, group, unused=not_learnt(wanted))
 
 
 def _wanted(row: Any, fields: Fields) -> str | dict[str, Any]:
@@ -119,7 +119,8 @@ def _label(value: object, column: str) -> str:
     if isinstance(value, float | Decimal) and abs(value) != float("inf"):
         return number_as_text(value)
     if not isinstance(value, str):
-        raise RowError(WRONG_TYPE, f"a label in {column!r} must be a string or a number, not {type_name(value)}")
+        what = value if isinstance(value, float | Decimal) else type_name(value)
+        raise RowError(WRONG_TYPE, f"a label in {column!r} must be a string or a number, not {what}")
     label = str(checked(value, f"field {column!r}")).strip()
     if not label:
         raise RowError(NO_LABEL, f"nothing stands in {column!r}")
@@ -138,12 +139,21 @@ def _tagged(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     tokens = _strings(words, fields.column("tokens"), WRONG_TYPE)
     if is_missing(row[fields.column("tags")]) or any(is_missing(tag) for tag in tags):
         raise RowError(NO_LABEL, f"a tag is missing in {fields.column('tags')!r}")
-    names = _strings(tags, fields.column("tags"), UNREADABLE_TAG)
+    if number := next((tag for tag in tags if isinstance(tag, int | float)), None):
+        raise RowError(UNREADABLE_TAG, _about_number(number, fields.column("tags")))
+    names = [name.strip() for name in _strings(tags, fields.column("tags"), UNREADABLE_TAG)]
     if len(tokens) != len(names):
         raise RowError(UNEQUAL, f"{len(tokens)} tokens and {len(names)} tags")
     if wrong := next((tag for tag in names if not TAG.fullmatch(tag)), None):
         raise RowError(UNREADABLE_TAG, f"the tag {wrong!r} is neither O nor a kind after B-, I-, E- or S-")
     return {"tokens": tokens, "tags": names}
+
+
+def _about_number(tag: object, column: str) -> str:
+    return (
+        f"the tag {tag} in {column!r} is a number; names are read of a column in a parquet file or a data set that is "
+        f"one of ClassLabels"
+    )
 
 
 def _listed(row: dict[str, Any], role: str, column: str) -> list[Any]:
@@ -160,7 +170,7 @@ def _listed(row: dict[str, Any], role: str, column: str) -> list[Any]:
 
 def _strings(values: list[Any], column: str, reason: str) -> list[str]:
     """None of them empty; `reason` is that of a row in which one is."""
-    found = [checked(None if is_missing(value) else value, f"field {column!r}") or "" for value in values]
+    found = [checked(None if is_missing(value) else value, f"a member of {column!r}") or "" for value in values]
     if not all(value.strip(APART) for value in found):
         raise RowError(reason, f"field {column!r} holds an empty string")
     return found

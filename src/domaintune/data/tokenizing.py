@@ -6,7 +6,9 @@ other token is context, which has no label. What a person wrote is text, also wh
 
 import hashlib
 import json
+import re
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +25,7 @@ from domaintune.data.documents import Documents
 from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths
 from domaintune.progress import progress
 
-FORMAT = 2  # raise when the same documents and tokenizer would give other tokens
+FORMAT = 3  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
 CONTEXT = -1  # in place of a token's bytes: it has no label
 
@@ -59,9 +61,9 @@ class Tokens:
         return {int(number): why for number, why in self._found["refused"].items()}
 
     @property
-    def marked(self) -> int:
-        """How many documents hold the name of the end-of-text token as text."""
-        return int(self._found["marked"])
+    def marked(self) -> dict[str, int]:
+        """{special token: how many documents hold its name as text}."""
+        return dict(self._found["marked"])
 
     @property
     def empty(self) -> npt.NDArray[np.int64]:
@@ -149,8 +151,8 @@ def store_tokens(documents: Documents, tokenizer: Any, kind: list[Any], encode: 
         "kind": format,
         "tokenizer": tokenizer_sha256(tokenizer, *rest),
     }
-    mark = tokenizer.eos_token
-    return Tokens(cached(cache, "tokens", key, lambda folder: _write(folder, documents, encode, mark)))
+    names = Encoder(tokenizer).names
+    return Tokens(cached(cache, "tokens", key, lambda folder: _write(folder, documents, encode, names)))
 
 
 def tokenizer_sha256(tokenizer: Any, *besides: Any) -> str:
@@ -164,10 +166,10 @@ def tokenizer_sha256(tokenizer: Any, *besides: Any) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def _write(folder: Path, documents: Documents, encode: Encode, mark: str | None) -> None:
+def _write(folder: Path, documents: Documents, encode: Encode, names: re.Pattern[str]) -> None:
     starts, cuts, has_context = array("q", [0]), array("q", [0]), False
     refused: dict[int, str] = {}
-    marked = 0
+    marked: Counter[str] = Counter()
     with (
         (folder / "ids.bin").open("wb") as ids_file,
         (folder / "byte_counts.bin").open("wb") as counts_file,
@@ -183,7 +185,8 @@ def _write(folder: Path, documents: Documents, encode: Encode, mark: str | None)
             sequences = encoded.lengths if encoded.sequences is None else encoded.sequences
             cuts.extend((np.cumsum(sequences) + cuts[-1]).tolist())
             refused |= encoded.refused
-            marked += sum(mark in text for text in texts) if mark else 0
+            for text in texts:
+                marked.update(set(names.findall(text)))
             advance(int(documents.starts[end] - documents.starts[first]))
     np.save(folder / "starts.npy", np.frombuffer(starts, dtype=np.int64))
     if len(np.unique(cuts)) > len(np.unique(starts)):
