@@ -10,12 +10,13 @@ split=SIDE              train, val, test, or all; all where data.path is given a
                         else test
 data.KEY=VALUE          a setting of the data group: data.block_size, data.text_column, data.columns.prompt, ...
 trainer.precision=auto  trainer.accelerator=auto
+paths.logs=             where runs are, as train.py was told
 """
 
 import glob
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from domaintune.arguments import config_of_run, default_config, exported, run_folder, split_arguments, typed
+from domaintune.arguments import (
+    PathsArguments,
+    config_of_run,
+    default_config,
+    exported,
+    run_folder,
+    split_arguments,
+    typed,
+)
 from domaintune.config import PATHS, UsageError, check
 from domaintune.data.documents import SIDES
 from domaintune.data.finding import passed_over
@@ -48,6 +57,7 @@ class Arguments:
 
     run: str | None = None
     split: str | None = None
+    paths: PathsArguments = field(default_factory=PathsArguments)
 
 
 def documents(config: Config, split: str, sha256: str | None) -> Splits:
@@ -91,7 +101,7 @@ def check_is_there(config: Config, run: str | None) -> None:
 def prepare(settings: dict[str, str]) -> Prepared:
     """What the arguments name, checked and read."""
     asked = Arguments()
-    typed(asked, {key: settings.pop(key) for key in ("run", "split") if key in settings})
+    typed(asked, {key: settings.pop(key) for key in list(settings) if key.split(".")[0] in vars(asked)})
     run, split = asked.run, asked.split
     if (run is None) == ("model.checkpoint" not in settings):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
@@ -99,7 +109,7 @@ def prepare(settings: dict[str, str]) -> Prepared:
         raise UsageError(f"split={split}: must be one of {', '.join(SPLITS)}")
     if unknown := [key for key in settings if not key.startswith(SETTINGS)]:
         raise UsageError(f"there is no argument {unknown[0]}; --help lists them")
-    config = default_config()
+    config = default_config(paths=asked.paths)
     if run is not None:
         folder = run_folder(run, config.paths.runs)
         config = config_of_run(folder)
@@ -116,8 +126,9 @@ def prepare(settings: dict[str, str]) -> Prepared:
     for side in ("val", "test"):
         if other and f"data.{side}_path" not in settings:
             setattr(config.data, f"{side}_path", None)  # the run's own are of another text
-    if other and "data.encoding" not in settings:
-        config.data.encoding = None  # likewise; UTF-8 that is read as something else isn't always told
+    for name in ("encoding", "subset", "split") if other else ():
+        if f"data.{name}" not in settings:
+            setattr(config.data, name, None)  # likewise
     if other and split in (None, "all") and config.data.dedup == "near":
         config.data.dedup = "exact"  # all documents are measured: none is held out from another
     if earlier and "data.path" not in settings:

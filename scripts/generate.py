@@ -6,8 +6,10 @@
 run=NAME                a run by its name or folder; or
 model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
 prompt=TEXT             taken as it is, commas and equal signs included
-prompts=FILE            one prompt a line, packed or not (.gz)
+prompts=FILE            one prompt a line; of a table (.jsonl, .csv, ...) the field `prompt`; packed or not (.gz)
 data.encoding=          of that file; unset: UTF-8
+data.text_column=       the field of a table
+paths.logs=             where runs are, as train.py was told
 chat=true               a prompt is a message to answer, written as the model's chat template has it
 max_new_tokens=120  temperature=0.8  top_p=0.95  seed=0
 """
@@ -18,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from domaintune.arguments import (
+    PathsArguments,
     config_of_run,
     default_config,
     exported,
@@ -29,8 +32,8 @@ from domaintune.arguments import (
 from domaintune.config import UsageError
 from domaintune.data.charsets import find_codec
 from domaintune.data.fields import Fields
-from domaintune.data.finding import Source
-from domaintune.data.reading import read
+from domaintune.data.finding import TABLES, Source, kind_of_file
+from domaintune.data.inputs import find_inputs, read_inputs
 from domaintune.exiting import told
 from domaintune.models.families import check_family, check_vocabulary, check_writes
 from domaintune.models.locating import locate
@@ -45,6 +48,7 @@ class ModelArguments:
 @dataclass
 class DataArguments:
     encoding: str | None = None
+    text_column: str = "prompt"
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Arguments:
     run: str | None = None
     model: ModelArguments = field(default_factory=ModelArguments)
     data: DataArguments = field(default_factory=DataArguments)
+    paths: PathsArguments = field(default_factory=PathsArguments)
     prompt: str | None = field(default=None, metadata={"kind": "literal"})
     prompts: str | None = None
     chat: bool = False
@@ -61,20 +66,28 @@ class Arguments:
     seed: int = 0
 
 
-def read_prompts(arguments: Arguments) -> list[str]:
-    """The prompt, or the lines of the file."""
+def read_prompts(arguments: Arguments, config: Config) -> list[str]:
+    """The prompt, or the lines of the file; of a table one of its fields."""
     if (arguments.prompt is None) == (arguments.prompts is None):
         raise UsageError("give one of prompt=TEXT and prompts=FILE")
     if arguments.prompts is None:
         return [arguments.prompt or ""]
-    codec = None if arguments.data.encoding is None else find_codec(arguments.data.encoding)
-    source = Source(str(Path(arguments.prompts).expanduser()), ".txt", encoding=codec)
+    data = DataConfig(unit="line", **vars(arguments.data))
+    file = Path(arguments.prompts).expanduser()
     try:
-        prompts = [row.text for row in read(source, Fields.of(DataConfig(unit="line"))) if row.text is not None]
+        if kind_of_file(file) in TABLES:
+            found = find_inputs(arguments.prompts, data, config.paths.cache, data.encoding)
+            sources, notes = found.sources, found.notes
+        else:  # lines, whatever the file is called
+            codec = None if data.encoding is None else find_codec(data.encoding)
+            sources, notes = [Source(str(file), ".txt", encoding=codec)], []
+        rows = list(read_inputs(sources, Fields.of(data)))
     except UsageError as error:
         raise UsageError(f"prompts={arguments.prompts}: {error}") from error
-    for note in source.notes:
-        print(f"note: {source.name}: {note}", file=sys.stderr)
+    prompts = [row.text for row in rows if row.text is not None]
+    left_out = [f"{row.place}: left out, {row.left_out}" for row in rows if row.left_out is not None]
+    for note in [*notes, *(f"{source.name}: {note}" for source in sources for note in source.notes), *left_out]:
+        print(f"note: {note}", file=sys.stderr)
     if not prompts:
         raise UsageError(f"prompts={arguments.prompts}: no prompt in it")
     return prompts
@@ -117,8 +130,8 @@ def main() -> None:
     arguments = Arguments()
     typed(arguments, split_arguments(sys.argv[1:], __doc__ or ""))
     check_sampling(arguments)
-    prompts = read_prompts(arguments)
-    config = default_config()
+    config = default_config(paths=arguments.paths)
+    prompts = read_prompts(arguments, config)
     if (arguments.run is None) == (arguments.model.checkpoint is None):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
     task = task_of(arguments, config)

@@ -3,27 +3,25 @@
     python scripts/leaderboard.py name=rates
 
 name=NAME      a sweep by its name or its folder
-paths.sweeps=  where sweeps are, by default logs/sweeps
+paths.logs=    where its run's folders are, as train.py was told; paths.sweeps= those of sweeps alone
 
 Writes leaderboard.csv and report.html, one page to look at, into the sweep's folder.
 """
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from domaintune.arguments import split_arguments, typed
+from domaintune.arguments import PathsArguments, default_config, split_arguments, typed
 from domaintune.config import UsageError
 from domaintune.exiting import told
 from domaintune.leaderboard import tell
-from domaintune.settings import PathsConfig
 
 
 @dataclass
 class Arguments:
     name: str = ""
-    paths: PathsConfig = field(default_factory=PathsConfig)
+    paths: PathsArguments = field(default_factory=PathsArguments)
 
 
 def sweep_folder(name: str, sweeps: str) -> Path:
@@ -40,7 +38,7 @@ def main() -> None:
     typed(arguments, split_arguments(sys.argv[1:], usage))
     if not arguments.name:
         raise UsageError(f"give name=NAME\n{usage}")
-    tell(sweep_folder(arguments.name, os.path.expanduser(arguments.paths.sweeps)))
+    tell(sweep_folder(arguments.name, default_config(paths=arguments.paths).paths.sweeps))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ data.text_column=  the column with the text; unset: the one that the run was tra
 data.unit=         of .txt and .md: file, paragraph or line
 data.encoding=     of text files; unset: UTF-8, or the run's for a file that isn't
 data.quoting=      of .csv and .tsv: csv or none (quotes are letters); unset: the run's
+paths.logs=        where runs are, as train.py was told
 batch_size=32      texts at once
 max_new_tokens=    of what is written; unset: data.target_size of the run, or 80
 chat=true          a text is a message to answer, written as the model's chat template has it
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.arguments import (
+    PathsArguments,
     config_of_run,
     default_config,
     exported,
@@ -59,6 +61,7 @@ class Arguments:
     input: Any = field(default=None, metadata=TEXT_OR_TEXTS)
     output: str = ""
     data: DataArguments = field(default_factory=DataArguments)
+    paths: PathsArguments = field(default_factory=PathsArguments)
     batch_size: int = 32
     max_new_tokens: int | None = None
     chat: bool = False
@@ -84,7 +87,7 @@ def main() -> None:
     arguments = Arguments()
     typed(arguments, split_arguments(sys.argv[1:], __doc__ or ""))
     check_arguments(arguments)
-    folder = run_folder(arguments.run, default_config().paths.runs)
+    folder = run_folder(arguments.run, default_config(paths=arguments.paths).paths.runs)
     config = config_of_run(folder)
     remind_of_chats(config, folder, arguments.chat)
     if config.task.name == "masked_lm":

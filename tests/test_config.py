@@ -50,6 +50,13 @@ def test_what_is_not_said_has_its_default() -> None:
     assert checked().data == Config().data
 
 
+@pytest.mark.parametrize("group", ["callbacks", "logger"])
+def test_null_switches_a_part_off_or_all_of_them(group: str) -> None:
+    mine = {"_target_": "mine.Part"}
+    assert getattr(checked(**{group: {"one": None, "mine": mine}}), group) == {"mine": mine}
+    assert getattr(checked(**{group: None}), group) == {}
+
+
 @pytest.mark.parametrize("key", ["name", "model.checkpoint", "task.monitor", "scheduler.name", "paths.cache"])
 def test_a_setting_without_a_default_is_missed(key: str) -> None:
     assert f"{key} is missing" in problem(**{key.replace(".", "__"): "???"})
@@ -212,6 +219,12 @@ def test_an_interpolation_that_leads_nowhere_is_told() -> None:
         ({"trainer__val_check_interval": 2.0}, "at most 1.0"),
         ({"optim__betas": [0.9, 1.0]}, "optim.betas"),
         ({"optim__betas": [-0.1, 0.9]}, "optim.betas"),
+        ({"trainer__max_time": 3600}, "trainer.max_time=3600: must be days:hours:minutes:seconds"),
+        ({"data__prefix": "a "}, "data.prefix goes with data=summaries"),
+        ({"data__label_separator": ";"}, "data.label_separator goes with data=sentiment"),
+        ({"data__text_column": ""}, "data.text_column= is empty"),
+        ({"data__label_separator": ""}, "data.label_separator= is empty"),
+        ({"data__group_column": ""}, "data.group_column= is empty"),
     ],
 )
 def test_settings_that_contradict_each_other_are_told(settings: dict[str, Any], words: str) -> None:

@@ -231,3 +231,26 @@ def test_home_is_meant_in_paths(compose, monkeypatch):
     config = check(compose(*overrides))
     assert config.data.path == ["/home/ann/a", "/home/ann/b.txt"]
     assert (config.data.val_path, config.paths.runs) == ("/home/ann/v.txt", "/home/ann/l/runs")
+
+
+def test_a_setting_that_is_typed_twice_is_told(capsys):
+    assert to_hydra(["data.path=a.txt", "seed=1", "seed=1", "data.path=b.txt"])[-1] == "data.path=b.txt"
+    told = capsys.readouterr().err
+    assert told == (
+        "note: data.path is typed twice: b.txt is taken, and a.txt is not; a list is typed 'data.path=[a.txt,b.txt]'\n"
+    )
+
+
+def test_a_group_has_one_choice():
+    with pytest.raises(UsageError, match=r"model has one choice; a sweep has several: .* -m model=gpt2_tiny,gpt2"):
+        to_hydra(["model=[gpt2_tiny, gpt2]"])
+    assert to_hydra(["callbacks=[default,early_stopping]"]) == ["callbacks=[default,early_stopping]"]
+
+
+def test_a_sweep_has_no_single_config_to_show():
+    with pytest.raises(UsageError, match="leave -m out"):
+        to_hydra(["-m", "seed=1,2", "--cfg", "job"])
+
+
+def test_a_space_behind_a_comma_is_told():
+    assert "type no space behind the commas" in explain("data.path=a.txt,")

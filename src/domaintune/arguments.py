@@ -4,18 +4,32 @@ import functools
 import sys
 import typing
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from domaintune.config import UsageError, check, no_such_setting, one_or_list
-from domaintune.overrides import kind_of, read_text
+from domaintune.overrides import kind_of, quote, read_text
 from domaintune.recording import read_config
 from domaintune.settings import Config
 
 CONF = Path(__file__).parents[2] / "conf"
+TRUTHS = {  # as Hydra reads them
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+
+
+@dataclass
+class PathsArguments:
+    """Where runs, sweeps and the cache are, as train.py has them; None where it is by default."""
+
+    logs: str | None = None
+    runs: str | None = None
+    sweeps: str | None = None
+    cache: str | None = None
 
 
 def split_arguments(arguments: list[str], usage: str) -> dict[str, str]:
@@ -79,7 +93,7 @@ def _convert(value: str, kind: str | None, types: Any) -> Any:
     if value.strip().lower() == "null" and type(None) in kinds:
         return None
     if bool in kinds:
-        return {"true": True, "false": False}[value.lower()]
+        return TRUTHS[value.strip().lower()]
     return int(value) if int in kinds else float(value)
 
 
@@ -115,12 +129,14 @@ def remind_of_chats(config: Config, folder: Path, chat: bool) -> None:
         print("note: of a run that learnt from chats, chat=true asks as its training did", file=sys.stderr)
 
 
-def default_config(*overrides: str) -> Config:
-    """What `python train.py`, with these overrides, would run."""
+def default_config(*overrides: str, paths: PathsArguments | None = None) -> Config:
+    """What `python train.py`, with these overrides and paths, would run."""
     from hydra import compose, initialize_config_dir
 
+    chosen = {} if paths is None else {name: path for name, path in vars(paths).items() if path is not None}
+    given = [f"paths.{name}={quote(path)}" for name, path in chosen.items()]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("train", overrides=["logger=none", *overrides]))
+        return check(compose("train", overrides=["logger=none", *given, *overrides]))
 
 
 def config_of_run(folder: Path) -> Config:

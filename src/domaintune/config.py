@@ -36,6 +36,12 @@ from domaintune.formats import (
 from domaintune.settings import Config
 
 PATHS = ("path", "val_path", "test_path")  # of the data group
+PARTS = ("callbacks", "logger")  # groups whose members are parts with a `_target_`
+# Settings in which no empty text can be meant.
+FILLED = (
+    *("name", "model.checkpoint", "data.text_column", "data.label_separator", "data.group_column", "data.encoding"),
+    *("data.subset", "data.split", *(f"data.{path}" for path in PATHS)),
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
 # What LoRA learns best with, over the rate of full training (Schulman et al., "LoRA Without Regret", 2025).
 LORA_LR_FACTOR = 10
@@ -120,6 +126,8 @@ def check(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise UsageError(f"the config does not resolve: {error}") from error
     assert isinstance(plain, dict)
+    for group in PARTS:  # null switches a part off, or all of them
+        plain[group] = {name: each for name, each in (plain.get(group) or {}).items() if each is not None}
     schema = OmegaConf.structured(Config)
     wrong = _fill(schema, {str(key): value for key, value in plain.items()})
     wrong |= {str(key): f"{key} is missing" for key in OmegaConf.missing_keys(schema) if key not in wrong}
@@ -257,9 +265,12 @@ def _together(schema: Any) -> Iterator[str]:
     trainer, data, betas = schema.trainer, schema.data, schema.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"optim.betas={list(betas)}: must be two numbers, at least 0 and below 1"
-    for key in ("name", *(f"data.{path}" for path in PATHS), "model.checkpoint"):
+    for key in FILLED:
         if OmegaConf.select(schema, key) in ("", []):
             yield f"{key}= is empty"
+    for role, column in data.columns.items():
+        if not column:
+            yield f"data.columns.{role}= is empty"
     for key in PATHS:
         if OmegaConf.is_list(data[key]) and "" in data[key]:
             yield f"data.{key}: a member of the list is empty"
@@ -283,7 +294,8 @@ def _together(schema: Any) -> Iterator[str]:
     if trainer.max_epochs is not None and (trainer.max_epochs < -1 or trainer.max_epochs == 0):
         yield f"trainer.max_epochs={trainer.max_epochs}: must be at least 1, or -1 for no limit"
     for key, time in (("trainer", trainer.max_time), ("sweep", schema.sweep.max_time)):
-        if isinstance(time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time):
+        parts = OmegaConf.is_dict(time)  # as Lightning takes it: {minutes: 10}
+        if not (time is None or parts or (isinstance(time, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time))):
             yield f"{key}.max_time={time}: must be days:hours:minutes:seconds, as 00:08:00:00"
     if ends_by_time_alone(trainer.max_steps, trainer.max_epochs) and trainer.max_time is None:
         yield "nothing ends this run: set one of trainer.max_epochs, trainer.max_steps, trainer.max_time"
@@ -358,6 +370,10 @@ def _data_and_task(schema: Any) -> Iterator[str]:
         yield "data.columns goes with rows of several columns; for plain text data.text_column names the column"
     elif unknown := [role for role in data.columns if role not in roles]:
         yield f"data.columns.{unknown[0]}: must be one of {', '.join(roles)}{nearest(unknown[0], list(roles))}"
+    if data.prefix and data.format != "pairs":
+        yield "data.prefix goes with data=summaries, whose sources it stands before"
+    if data.label_separator and data.format != "labels":
+        yield "data.label_separator goes with data=sentiment and data=topic, whose texts have labels"
     if data.roles and data.format != "instructions":
         yield "data.roles goes with data=instructions, whose messages have roles"
     for name, role in (data.roles or {}).items():
@@ -381,12 +397,7 @@ def check_callbacks(config: Config) -> None:
 
 
 def _callbacks(config: Config) -> Iterator[str]:
-    made = {
-        f"{group}.{name}": each
-        for group in ("callbacks", "logger")
-        for name, each in getattr(config, group).items()
-        if each is not None
-    }
+    made = {f"{group}.{name}": each for group in PARTS for name, each in getattr(config, group).items()}
     # A person's own may log what another one watches.
     ours = all(str(each.get("_target_")).startswith(("domaintune.", "lightning.")) for each in made.values())
     for key, settings in made.items():

@@ -31,7 +31,7 @@ MAY_DIFFER = (
 )
 # Settings that only say where something lies: whether it is the same is known by the hashes of what it holds.
 DATA_NAMES = (
-    *("data.path", "data.val_path", "data.test_path", "data.subset"),
+    *("data.path", "data.val_path", "data.test_path", "data.subset", "data.split"),
     *("data.encoding", "data.quoting", "data.strict"),  # how the same texts were written down
 )
 CHECKPOINT_NAME = "model.checkpoint"

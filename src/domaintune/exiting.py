@@ -49,6 +49,8 @@ def run_command(main: Callable[[], Any]) -> None:
         main()
     except HydraException as error:
         _exit_with_message(told_by_hydra(error))
+    except OmegaConfBaseException as error:  # of what is resolved before main, as the run's folder is
+        _exit_with_message(f"the config does not resolve: {_unresolved(error)}")
     except UsageError as error:  # of a sweep, before its trials
         _exit_with_message(str(error))
     except RunError as error:
@@ -59,6 +61,12 @@ def run_command(main: Callable[[], Any]) -> None:
         _exit_with_message(f"the folder of the run can't be made: {error}")  # by Hydra, before main
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _unresolved(error: OmegaConfBaseException) -> str:
+    key = f"{error.full_key}: " if error.full_key else ""
+    hint = "; of the environment it is ${oc.env:NAME}" if "nterpolation" in type(error).__name__ else ""
+    return f"{key}{str(error).splitlines()[0]}{hint}"
 
 
 def _exit_with_message(message: str, status: int = 2) -> NoReturn:

@@ -124,7 +124,7 @@ def encode_question(tokenizer: Any, encoder: Encoder, text: str) -> list[int]:
     if tokenizer.chat_template is None:
         raise UsageError("chat=true: the model has no chat template")
     try:
-        return encoder.ids(Chats(tokenizer, encoder).asked(text))
+        return encoder.ids(Chats(tokenizer, encoder).asked([{"role": "user", "content": text}]))
     except ValueError as error:
         raise UsageError(f"chat=true: {error}") from error
 

@@ -54,10 +54,25 @@ def typed_arguments() -> list[str]:
 def to_hydra(arguments: list[str]) -> list[str]:
     """A command line of train.py in Hydra's own grammar, overrides before options."""
     known = get_args_parser().parse_intermixed_args(arguments)
+    if known.multirun and (known.cfg or known.info):
+        raise UsageError("--cfg and --info show one config: leave -m out, and what is varied")
     overrides, options = list(known.overrides), list(arguments)
+    _tell_of_repeated(overrides)
     for override in overrides:
         options.remove(override)
     return [*(_rewrite(override, sweeps=known.multirun) for override in _gather_dicts(overrides)), *options]
+
+
+def _tell_of_repeated(overrides: list[str]) -> None:
+    """Prints which settings are typed twice with different values: the last one is taken, as Hydra does."""
+    typed: dict[str, str] = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        key = PREFIX.sub("", key, count=1)
+        if typed.setdefault(key, value) != value:
+            listed = f"; a list is typed '{key}=[{typed[key]},{value}]'" if "texts" in (kind_of(key) or "") else ""
+            print(f"note: {key} is typed twice: {value} is taken, and {typed[key]} is not{listed}", file=sys.stderr)
+            typed[key] = value
 
 
 def _gather_dicts(overrides: list[str]) -> list[str]:
@@ -80,6 +95,11 @@ def _rewrite(override: str, sweeps: bool) -> str:
     if not equals or key.startswith("~"):
         return override
     setting = PREFIX.sub("", key, count=1)
+    if is_group(setting) and _inside(value, "[]") is not None:
+        several = ",".join(part.strip() for part in _parts(_inside(value, "[]") or ""))
+        raise UsageError(
+            f"{override}: {setting} has one choice; a sweep has several: python train.py -m {setting}={several}"
+        )
     if setting in FOLDERS:
         value = os.path.expanduser(value)
     kind = kind_of(setting)
@@ -98,6 +118,11 @@ def _rewrite(override: str, sweeps: bool) -> str:
 
 
 # What a setting takes.
+
+
+def is_group(key: str) -> bool:
+    """Whether a key names a group of conf of which one leaf is chosen: of callbacks and loggers several may be."""
+    return is_dataclass(typing.get_type_hints(Config).get(key))
 
 
 def kind_of(key: str, settings: Any = Config) -> str | None:
@@ -349,4 +374,6 @@ def explain(override: str) -> str:
     odd = next((sign for sign in bare if not (sign.isascii() and (sign.isalnum() or sign in "._-/@$:"))), None)
     if odd is not None:
         return f"{override}: {odd!r} can't stand in the name of a setting; {no_such_setting(bare)}"
+    if value.endswith(","):
+        return f"{override}: a value ends in a comma; type no space behind the commas of a list: '{key}=A,B'"
     return f"{override}: {value!r} can't be read; a text with such signs is typed in quotes: '{key}={quote(value)}'"

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from domaintune.data.chatting import Chats
 from domaintune.data.datamodule import pad_token_id
 from domaintune.data.encoder import Encoder
 from domaintune.data.encoding import Specials, cut_at_words, encode_words, specials_of
 from domaintune.data.inputs import Input
+from domaintune.data.left_out import REFUSED
 from domaintune.data.tokenizing import CONTEXT
 from domaintune.generation import answers, encode_prompt, encode_question, fit_prompt
 from domaintune.metrics import entities_of
@@ -140,13 +142,21 @@ class Predictor:
         return self._written([torch.from_numpy(ids) for ids in sources])
 
     def _continuations(self, inputs: list[Input]) -> list[Row]:
-        prompts = [self._asked(str(row.text)) for row in inputs]
-        return self._written([fit_prompt(ids, self.max_new_tokens, self.model) for ids in prompts])
+        prompts, refused = [], {}
+        for place, row in enumerate(inputs):
+            try:
+                prompts.append(fit_prompt(self._asked(row), self.max_new_tokens, self.model))
+            except ValueError as error:  # of the chat template
+                refused[place] = {"left_out": f"{REFUSED}: {error}"}
+        written = iter(self._written(prompts))
+        return [refused[place] if place in refused else next(written) for place in range(len(inputs))]
 
-    def _asked(self, text: str) -> list[int]:
+    def _asked(self, row: Input) -> list[int]:
+        if row.turns:
+            return self._encoder.ids(Chats(self.tokenizer, self._encoder).asked(list(row.turns)))
         if self.chat:
-            return encode_question(self.tokenizer, self._encoder, text)
-        return encode_prompt(self.tokenizer, self._encoder, text, self.model)
+            return encode_question(self.tokenizer, self._encoder, str(row.text))
+        return encode_prompt(self.tokenizer, self._encoder, str(row.text), self.model)
 
     def _written(self, prompts: list[torch.Tensor]) -> list[Row]:
         texts = answers(self.model, self.tokenizer, prompts, self.max_new_tokens, self.batch_size)

@@ -49,6 +49,7 @@ class DataConfig:
     val_path: Any = field(default=None, metadata=TEXT_OR_TEXTS)
     test_path: Any = field(default=None, metadata=TEXT_OR_TEXTS)
     subset: str | None = None
+    split: str | None = None
     unit: str | None = None
     text_column: str = "text"
     columns: dict[str, str] = field(default_factory=dict)

@@ -156,7 +156,26 @@ def test_utf_8_that_is_read_otherwise_is_told(tmp_path: Path) -> None:
     source = Source(str(file), ".txt", encoding="cp1252")
     with opened(source) as stream:
         assert stream.read() == "grÃ¶ÃŸer\n"
-    assert source.notes == ["its beginning is UTF-8 as well, and data.encoding=cp1252 reads it otherwise"]
+    assert source.notes == ["it is UTF-8 as well, and data.encoding=cp1252 reads it otherwise"]
+
+
+def test_utf_8_is_told_wherever_it_begins(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"plain\n" * 10_000 + "größer\n".encode())
+    source = Source(str(file), ".txt", encoding="cp1252")
+    with opened(source) as stream:
+        stream.read()
+    assert "it is UTF-8 as well" in source.notes[0]
+
+
+@pytest.mark.parametrize(("encoding", "told"), [("latin-1", True), ("iso-8859-15", True), ("cp1252", False)])
+def test_control_characters_in_latin_1_are_told(tmp_path: Path, encoding: str, told: bool) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("„Größe“ – 5 €\n".encode("cp1252"))
+    source = Source(str(file), ".txt", encoding=find_codec(encoding))
+    with opened(source) as stream:
+        stream.read()
+    assert any("data.encoding=windows-1252 has quotes" in note for note in source.notes) is told
 
 
 def test_whether_a_file_is_utf_8(tmp_path: Path) -> None:

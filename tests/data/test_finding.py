@@ -78,7 +78,7 @@ def hub_data_set(cache: Path, name: str, splits: Mapping[str, list[str]], config
 
 def test_a_folder_is_searched_through_in_the_order_of_names(tmp_path: Path) -> None:
     usable = ["a/deep/y.txt", "a/z.md", "b.txt", "d.jsonl", "e.csv.gz", "f.parquet", "g.tsv", "h.json", "i.txt.gz"]
-    for name in [*usable, "c.pdf", "none", "j.parquet.gz", "k.gz", "l.text"]:
+    for name in [*usable, "c.pdf", "none", "j.parquet.gz", "k.gz", "l.rtf"]:
         write(tmp_path / name)
     assert names(tmp_path, tmp_path) == usable
 
@@ -131,6 +131,31 @@ def test_a_glob_takes_usable_files_in_the_order_of_names(tmp_path: Path) -> None
 def test_a_folder_name_with_glob_characters_is_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "notes [2024]" / "a.txt")
     assert names(tmp_path / "notes [2024]", tmp_path) == ["notes [2024]/a.txt"]
+
+
+def test_a_glob_may_stand_behind_such_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "[x]" / "deep" / "a.txt")
+    assert names(tmp_path / "[x]" / "*" / "*.txt", tmp_path) == ["[x]/deep/a.txt"]
+    assert names(tmp_path / "[x]" / "**" / "*.txt", tmp_path) == ["[x]/deep/a.txt"]
+
+
+def test_files_that_are_typed_with_commas_are_told_to_be_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.txt")
+    write(tmp_path / "b.txt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"several are a list in brackets: '\[a.txt,b.txt\]'"):
+        find_files("a.txt,b.txt")
+    with pytest.raises(UsageError) as caught:
+        find_files("a.txt,c.txt")
+    assert "brackets" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.ndjson", ".jsonl"), ("a.text.gz", ".txt"), ("a.conllu", ".conll")])
+def test_other_endings_of_the_same_kinds(tmp_path: Path, name: str, kind: str) -> None:
+    [source] = found(write(tmp_path / name))
+    assert source.kind == kind
 
 
 def test_the_home_folder_can_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +237,12 @@ def test_as_validation_path_a_data_set_gives_its_validation_split(tmp_path: Path
 
 def test_a_data_set_without_the_split_that_is_wanted_names_those_it_has(tmp_path: Path) -> None:
     datasets.DatasetDict({"left": data_set("a"), "right": data_set("b")}).save_to_disk(str(tmp_path / "saved"))
-    assert problem(tmp_path / "saved") == f"data.path={tmp_path / 'saved'}: no train split; there are left, right"
+    told = f"data.path={tmp_path / 'saved'}: no train split; there are left, right; data.split=left takes one of them"
+    assert problem(tmp_path / "saved") == told
+    assert texts(found(tmp_path / "saved", split="right")) == [(None, "b")]
+    assert "no middle split; there are left, right" in problem(tmp_path / "saved", split="middle")
+    with pytest.raises(UsageError, match="only a data set, saved or on the Hub, has splits"):
+        find_sources(DataConfig(path=str(write(tmp_path / "a.txt")), split="left"), str(tmp_path))
 
 
 def test_data_sets_with_other_texts_have_other_hashes(tmp_path: Path) -> None:

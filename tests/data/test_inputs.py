@@ -115,3 +115,52 @@ def test_the_encoding_of_training_is_that_of_files_that_are_not_utf_8(tmp_path: 
         assert texts(read(tmp_path / name, format="labels", encoding="big5")) == [text], encoding
     (tmp_path / name).write_bytes(content.encode("gb18030"))
     assert texts(read(tmp_path / name, said="gb18030", format="labels", encoding="big5")) == [text]
+
+
+HISTORY = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+CHAT = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"messages": CHAT}, CHAT[:1]),
+        ({"messages": CHAT * 2}, [*CHAT, CHAT[0]]),
+        ({"messages": CHAT[:1], "system": "Be short."}, [{"role": "system", "content": "Be short."}, CHAT[0]]),
+        ({"conversations": [{"from": "human", "value": "2+2?"}]}, CHAT[:1]),
+        ({"instruction": "2+2", "input": "?"}, [{"role": "user", "content": "2+2\n\n?"}]),
+        ({"instruction": "2+2?", "output": "4", "history": [["a", "b"]]}, [*HISTORY, CHAT[0]]),
+        ({"prompt": CHAT[:1], "completion": CHAT[1:]}, CHAT[:1]),
+        ({"prompt": "2+2?", "system": "S"}, [{"role": "system", "content": "S"}, CHAT[0]]),
+    ],
+)  # fmt: skip
+def test_a_row_of_instructions_is_asked_as_it_would_be_learnt(
+    tmp_path: Path, row: dict[str, Any], turns: list[dict[str, str]]
+) -> None:
+    [asked] = read(file_of(tmp_path, "a.jsonl", json.dumps(row) + "\n"), format="instructions")
+    assert (list(asked.turns), asked.left_out) == (turns, None)
+    assert asked.text == turns[-1]["content"]
+
+
+def test_rows_of_instructions_in_which_nothing_is_asked_have_their_reason(tmp_path: Path) -> None:
+    rows = [
+        {"messages": CHAT[1:]},
+        {"messages": [{"role": "narrator", "content": "a"}]},
+        {"answer": "a"},
+        {"prompt": "p"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    asked = read(file_of(tmp_path, "a.jsonl", lines), format="instructions")
+    assert [(row.text, row.turns) for row in asked] == [(None, ())] * 3 + [("p", ())]
+    assert asked[0].left_out is None, "blank"
+    assert asked[1].left_out is not None
+    assert asked[1].left_out.startswith("unknown role: the role 'narrator'")
+    assert asked[2].left_out is not None
+    assert asked[2].left_out.startswith(
+        "missing field: no field 'prompt', 'messages' or 'instruction'; it has 'answer'"
+    )
+
+
+def test_lines_of_a_text_are_prompts(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "a.txt", "one\ntwo\n")
+    assert texts(read(file, unit="line", format="instructions")) == ["one", "two"]

@@ -11,6 +11,7 @@ from everyday import (
     SHORT,
     is_refused,
     notes,
+    question,
     review,
     works,
     write,
@@ -142,3 +143,58 @@ def test_a_turn_ends_with_another_token_than_a_text(shell, tmp_path):
         0,
         AutoTokenizer.from_pretrained(export).convert_tokens_to_ids("<|im_end|>"),
     }
+
+
+def test_a_model_of_chats_is_asked_by_rows_like_those_that_it_learnt(shell, small_model):
+    write_jsonl(shell.home / "chats.jsonl", [{"messages": question(each)} for each in range(60)])
+    works(
+        shell,
+        f"python train.py data=instructions data.path=chats.jsonl model.checkpoint={small_model} name=asked_by_rows "
+        f"{SHORT}",
+    )
+    write_jsonl(shell.home / "again.jsonl", [{"messages": question(each)} for each in range(3)])
+    write_jsonl(shell.home / "plain.jsonl", [{"prompt": question(each)[0]["content"]} for each in range(3)])
+    write_jsonl(
+        shell.home / "others.jsonl",
+        [
+            {"instruction": question(0)[0]["content"], "output": ""},
+            {"messages": question(1)[:1], "system": "Be short."},
+        ],
+    )
+    line = "python scripts/predict.py run=asked_by_rows max_new_tokens=8"
+    works(shell, f"{line} input=again.jsonl output=by_rows.jsonl")
+    works(shell, f"{line} input=plain.jsonl output=by_text.jsonl chat=true")
+    works(shell, f"{line} input=others.jsonl output=others_out.jsonl")
+    by_rows, by_text, others = (
+        [json.loads(row) for row in (shell.home / name).read_text().splitlines()]
+        for name in ("by_rows.jsonl", "by_text.jsonl", "others_out.jsonl")
+    )
+    assert [row["text"] for row in by_rows] == [row["text"] for row in by_text]
+    assert others[0]["text"] == by_rows[0]["text"]
+    assert "text" in others[1]
+
+
+def test_runs_are_found_where_train_was_told_to_put_them(shell, small_model):
+    write(shell.home / "notes.txt", notes())
+    line = f"python train.py data.path=notes.txt model.checkpoint={small_model} paths.logs=~/elsewhere name=far"
+    works(shell, f"{line} {SHORT}")
+    works(shell, "python scripts/evaluate.py run=far paths.logs=~/elsewhere")
+    works(shell, "python scripts/generate.py run=far paths.logs=~/elsewhere prompt=Entry max_new_tokens=2")
+    assert "no run of this name" in is_refused(shell, "python scripts/evaluate.py run=far")
+    assert "input=nowhere.txt: no such file" in is_refused(
+        shell, "python scripts/predict.py run=far paths.logs=~/elsewhere input=nowhere.txt output=o.jsonl"
+    )
+
+
+def test_prompts_come_from_a_table(shell):
+    write_jsonl(shell.home / "prompts.jsonl", [{"prompt": "The keeper"}, {"prompt": "The baker"}, {"prompt": 5}])
+    write_csv(shell.home / "prompts.csv", "number,text", [(1, "The keeper, again"), (2, "The baker")])
+    line = "python scripts/generate.py model.checkpoint=embedded:gpt2_tiny max_new_tokens=4 temperature=0"
+    printed = works(shell, f"{line} prompts=prompts.jsonl")
+    assert [part.split("\n")[0][:10] for part in printed.split("\n---\n")[-2:]][1].startswith("The baker")
+    assert "left out, wrong type" in printed
+    assert "The keeper, again" in works(shell, f"{line} prompts=prompts.csv data.text_column=text")
+
+
+def test_what_the_shell_did_not_fill_in_is_told(shell):
+    assert "${oc.env:NAME}" in is_refused(shell, "python train.py 'paths.logs=${NOWHERE}/l'")

@@ -165,11 +165,11 @@ def test_what_is_no_terminal_is_wide_enough_for_names_and_hears_nothing_of_hydra
 ) -> None:
     logging.getLogger().setLevel(logging.INFO)
     long = ",".join(f"{'x' * 90}{end}" for end in "ab")
-    in_process.sweep(*typed, f"data.prefix={long}")
+    in_process.sweep(*typed, f"data.text_column={long}")
     assert logging.getLogger().level == logging.WARNING
     printed = capsys.readouterr().out
-    rows = [line for line in printed.splitlines() if line.startswith("│ data.prefix=")]
-    assert [row.split()[1] for row in rows] == [f"data.prefix={each}" for each in long.split(",")]
+    rows = [line for line in printed.splitlines() if line.startswith("│ data.text_column=")]
+    assert [row.split()[1] for row in rows] == [f"data.text_column={each}" for each in long.split(",")]
     assert "checking 2 configs" in printed
 
 

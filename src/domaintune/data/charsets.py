@@ -83,6 +83,12 @@ USUAL: dict[str, tuple[str, ...]] = {
     "utf-16-be": tuple(LETTERS),
     "utf-8": tuple(LETTERS),
 }
+# What programs for the desk call encodings.
+PEOPLE_SAY = {
+    "ansi": "; Windows means windows-1252 by ANSI in Western Europe, big5 in Taiwan, gbk in China, shift_jis in Japan",
+    "unicode": "; what Windows calls Unicode is utf-16",
+    "auto": "; leave it out, and the message on a file that isn't UTF-8 names those that would read it",
+}
 SAMPLE = 20_000  # characters that are looked at
 NAMED = 3  # encodings that a message names
 PLAUSIBLE = 0.4  # the least fit of one that is named
@@ -101,7 +107,7 @@ def find_codec(encoding: str) -> str:
     if name is None:
         aliases = {alias for pair in encodings.aliases.aliases.items() for alias in pair}
         known = sorted(alias.replace("_", "-") for alias in aliases if _codec_of_text(alias))
-        hint = nearest(encoding.lower().replace("_", "-"), known)
+        hint = PEOPLE_SAY.get(encoding.lower()) or nearest(encoding.lower().replace("_", "-"), known)
         raise UsageError(f"data.encoding={encoding}: no encoding of text has this name{hint}; usual are {KNOWN}")
     return name
 

@@ -55,6 +55,27 @@ def instruction_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     raise RowError(MISSING_FIELD, no_instruction(row, fields))
 
 
+def question_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """What a model is asked by a row whose answer need not be there: `prompt`, or `messages` that end before an answer.
+
+    Raises:
+        RowError: nothing is asked.
+    """
+    for form in _forms(fields):
+        if (asked := form.ask(row, fields)) is not None:
+            return asked
+    raise RowError(*_nothing_asked(row, fields))
+
+
+def _nothing_asked(row: dict[str, Any], fields: Fields) -> tuple[str, str]:
+    """The reason, and the words about it."""
+    known = [name for role in ("messages", "prompt", "instruction", "input") for name in fields.called(role)]
+    if name := _present(row, known):
+        return BLANK, f"nothing is asked in {name!r}"
+    messages, prompt, instruction = (repr(fields.column(role)) for role in ("messages", "prompt", "instruction"))
+    return MISSING_FIELD, f"no field {prompt}, {messages} or {instruction}; {has(row)}; set data.text_column"
+
+
 def has_form(columns: Iterable[str], fields: Fields) -> bool:
     """Whether a table has the columns of one of the forms."""
     return any(form.is_there(dict.fromkeys(columns), fields) for form in FORMS)
@@ -106,12 +127,14 @@ class _Form(NamedTuple):
         is_there: whether a row has its columns.
         is_filled: whether something stands in them.
         read: what is learnt from. Raises RowError where something is missing or wrong.
+        ask: what a model is given; None where nothing is asked.
     """
 
     roles: frozenset[str]
     is_there: Callable[[dict[str, Any], Fields], bool]
     is_filled: Callable[[dict[str, Any], Fields], bool]
     read: Callable[[dict[str, Any], Fields], dict[str, Any]]
+    ask: Callable[[dict[str, Any], Fields], dict[str, Any] | None]
 
 
 def _forms(fields: Fields) -> list[_Form]:
@@ -142,6 +165,17 @@ def _chat(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     return _answering(row, _read_turns(chat, fields), fields)
 
 
+def _ask_in_chat(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
+    name = _messages_column(row, fields)
+    messages = _messages_in(row[name], fields) if name else None
+    if messages is None:
+        return None
+    turns = _read_turns(messages, fields)
+    while turns and turns[-1]["role"] == "assistant":
+        turns.pop()
+    return _after_other_columns(row, turns, fields) if turns else None
+
+
 def _is_pair(row: Mapping[str, Any], fields: Fields) -> bool:
     return fields.column("prompt") in row and fields.column("completion") in row
 
@@ -149,12 +183,26 @@ def _is_pair(row: Mapping[str, Any], fields: Fields) -> bool:
 def _pair(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """A pair of strings as it is; with messages in it, or a system prompt or a history before it, it is a chat."""
     prompt, completion = fields.column("prompt"), fields.column("completion")
-    before = any(_filled(row, fields.called(role)) for role in ("system", "history"))
-    if before or any(_messages_in(row[name], fields) for name in (prompt, completion)):
+    if _is_chat(row, [prompt, completion], fields):
         asked, answered = _turns(row, prompt, "user", fields), _turns(row, completion, "assistant", fields)
         return _answering(row, [*asked, *answered], fields)
     asked_text = string_in(row, prompt, "") or ""
     return {"prompt": asked_text, "completion": text_in(row, completion, "", NO_ANSWER)}
+
+
+def _ask_in_pair(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
+    prompt = fields.column("prompt")
+    if _filled(row, [prompt]) is None:
+        return None
+    if _is_chat(row, [prompt], fields):
+        return _after_other_columns(row, _turns(row, prompt, "user", fields), fields)
+    return {"prompt": string_in(row, prompt, "")}
+
+
+def _is_chat(row: Mapping[str, Any], names: list[str], fields: Fields) -> bool:
+    """Whether messages stand in these columns, or a system prompt or a history in another."""
+    before = any(_filled(row, fields.called(role)) for role in ("system", "history"))
+    return before or any(_messages_in(row[name], fields) for name in names)
 
 
 def _messages_in(value: Any, fields: Fields) -> list[dict[str, Any]] | None:
@@ -201,17 +249,27 @@ def _is_answered(row: Mapping[str, Any], fields: Fields) -> bool:
 
 def _answered(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """Instruction, input and output."""
-    columns = _question_columns(row, fields)
-    asked = [
-        _filled(row, [name for name in fields.called(role) if name in columns]) for role in ("instruction", "input")
-    ]
-    parts = [not_blank(string_in(row, name, "")) for name in asked if name]
-    question = "\n\n".join(part for part in parts if part)
+    question = _question(row, fields)
     output = _filled(row, fields.called("output")) or _present(row, fields.called("output"))
     answer = text_in(row, str(output), "", NO_ANSWER)
     if not question:
         raise RowError(BLANK, f"nothing is asked; {has(row)}")
     return _answering(row, [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], fields)
+
+
+def _ask_to_answer(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
+    question = _question(row, fields)
+    return _after_other_columns(row, [{"role": "user", "content": question}], fields) if question else None
+
+
+def _question(row: dict[str, Any], fields: Fields) -> str:
+    """The instruction, and the input behind it."""
+    columns = _question_columns(row, fields)
+    asked = [
+        _filled(row, [name for name in fields.called(role) if name in columns]) for role in ("instruction", "input")
+    ]
+    parts = [not_blank(string_in(row, name, "")) for name in asked if name]
+    return "\n\n".join(part for part in parts if part)
 
 
 FORMS = (
@@ -220,12 +278,14 @@ FORMS = (
         lambda row, fields: _present(row, fields.called("messages")) is not None,
         lambda row, fields: _messages_column(row, fields) is not None,
         _chat,
+        _ask_in_chat,
     ),
     _Form(
         frozenset({"prompt", "completion"}),
         _is_pair,
         lambda row, fields: _is_pair(row, fields) and _filled(row, [fields.column("completion")]) is not None,
         _pair,
+        _ask_in_pair,
     ),
     _Form(
         frozenset({"instruction", "input", "output"}),
@@ -236,6 +296,7 @@ FORMS = (
             and _filled(row, fields.called("output")) is not None
         ),
         _answered,
+        _ask_to_answer,
     ),
 )
 
@@ -262,12 +323,17 @@ def _history(row: Mapping[str, Any], fields: Fields) -> list[Turn]:
 
 
 def _answering(row: Mapping[str, Any], turns: list[Turn], fields: Fields) -> dict[str, Any]:
-    """The chat with what stands before it in other columns. Raises RowError where the assistant says nothing in it."""
+    """A chat to learn from. Raises RowError where the assistant says nothing in it."""
     if not any(is_answer(turn) for turn in turns):
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
         blank = "every answer of the assistant is blank"
         answers = any(turn["role"] == "assistant" for turn in turns)
         raise RowError(NO_ANSWER, blank if answers else f"the chat has no answer, only {roles or 'no message at all'}")
+    return _after_other_columns(row, turns, fields)
+
+
+def _after_other_columns(row: Mapping[str, Any], turns: list[Turn], fields: Fields) -> dict[str, Any]:
+    """A chat with the system prompt and the history that stand in columns of their own before it."""
     own = 1 if turns[0]["role"] == "system" else 0
     system = turns[:own] or _system(row, fields)
     return {"messages": [*system, *_history(row, fields), *turns[own:]]}

@@ -47,13 +47,13 @@ class Chats:
         self.tokenizer, self.encoder = tokenizer, encoder
         self._unwritten: dict[tuple[Any, ...], str | None] = {}  # {shape of a conversation: what isn't written of it}
 
-    def asked(self, text: str) -> str:
-        """A user's message that waits for its answer, as it stands before the answer in training.
+    def asked(self, messages: list[Message]) -> str:
+        """Messages that wait for their answer, as they stand before the answer in training.
 
         Raises:
-            ValueError: the template refuses it.
+            ValueError: the template refuses them.
         """
-        return _Conversation(self, [{"role": "user", "content": text}]).asked(1)
+        return _Conversation(self, messages).asked(len(messages))
 
     def sequences(self, messages: list[Message]) -> list[list[Segment]]:
         """What of a conversation is given and what is learnt: each answer of the assistant with the sign of its end.

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 OTHERWISE = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}  # codecs that look for a mark: without
+LATIN = ("iso8859-1", "iso8859-15", "iso8859-9")  # in which 0x80 to 0x9f are control characters
+CONTROLS = re.compile(rb"[\x80-\x9f]")
 CHUNK = 1 << 20
 SURE = 5  # characters beyond ASCII that aren't UTF-8 by chance
 
@@ -51,11 +54,11 @@ def _binary(source: Source) -> Any:
 
 def _codec(source: Source, raw: Any) -> str:
     """The codec of what stands in a file behind its byte order mark, which is skipped."""
-    head, mark = raw.peek(4), _mark(raw)
+    mark = _mark(raw)
     given = OTHERWISE.get(source.encoding or "utf-8", source.encoding or "utf-8")
     if not mark:
-        if source.encoding is not None and given != "utf-8" and _begins_as_utf8(head):
-            source.note(f"its beginning is UTF-8 as well, and data.encoding={source.encoding} reads it otherwise")
+        if source.encoding is not None and given != "utf-8" and os.path.isfile(source.name):
+            _note_on_encoding(source, given)
         return given
     raw.read(len(mark))
     codec = MARKS[mark]
@@ -83,12 +86,15 @@ def is_utf8(source: Source) -> bool:
         return True  # told with its reason when it is read
 
 
-def _begins_as_utf8(head: bytes) -> bool:
-    """Whether bytes are UTF-8 and not ASCII alone; a character may be cut at their end."""
-    try:
-        return not codecs.getincrementaldecoder("utf-8")().decode(head).isascii()
-    except UnicodeDecodeError:
-        return False
+def _note_on_encoding(source: Source, codec: str) -> None:
+    """Notes where the encoding that a person named reads a file, and another one was probably meant."""
+    if not all(chunk.isascii() for chunk in _chunks(source)) and is_utf8(source):
+        source.note(f"it is UTF-8 as well, and data.encoding={source.encoding} reads it otherwise")
+    elif codec in LATIN and any(CONTROLS.search(chunk) for chunk in _chunks(source)):
+        source.note(
+            f"data.encoding={source.encoding} reads some of its bytes as control characters; "
+            f"data.encoding=windows-1252 has quotes, dashes and the euro sign there"
+        )
 
 
 def _chunks(source: Source) -> Iterator[bytes]:

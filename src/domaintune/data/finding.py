@@ -23,6 +23,15 @@ TEXTS = (".txt", ".md", ".conll")
 CONLL = (".conll", ".txt", ".tsv")  # where words and their tags are wanted
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SUFFIXES = (*TEXTS, *TABLES)
+ALIASES = {  # other endings of the same kinds
+    ".ndjson": ".jsonl",
+    ".text": ".txt",
+    ".markdown": ".md",
+    ".conllu": ".conll",
+    ".iob": ".conll",
+    ".bio": ".conll",
+}
+KINDS = {**{suffix: suffix for suffix in SUFFIXES}, **ALIASES}
 GZIPPED = ".gz"  # after any of them but .parquet, which compresses by itself
 QUOTED = (".csv", ".tsv")  # in which quotes may mean something
 SUFFIX = re.compile(r"(?=.*[^\W\d_])[\w+-]{1,10}")  # without its dot; the rest of a name may hold dots as well
@@ -139,20 +148,23 @@ def find_sources(config: DataConfig, cache: str) -> Found:
         given = config.path or str(embedded_corpus(cache, config.embedded or "domain"))
     except OSError as error:
         raise unwritable(cache, cache, error) from error
-    found = Found()
+    found, splits = Found(), 0
     own = {"val": config.val_path, "test": config.test_path}
     for paths, side in ((given, None), (own["val"], "val"), (own["test"], "test")):
         for path in as_list(paths):
             try:
-                data_set = _data_set(path, side, config.subset)
+                data_set = _data_set(path, side, config.subset, config.split)
                 files = _of_format(find_files(path), config.format) if data_set is None else Files()
             except UsageError as error:
                 raise UsageError(f"data.{side + '_' if side else ''}path={path}: {error}") from error
+            splits += len(data_set or ())
             found.sources += [
                 split for split in data_set or () if side or split.side is None or own[split.side] is None
             ]
             found.sources += [_file_source(file, side, codec, config.quoting) for file in files.usable]
             found.add(files)
+    if config.split is not None and not splits:
+        raise UsageError(f"data.split={config.split}: only a data set, saved or on the Hub, has splits")
     return found
 
 
@@ -176,21 +188,21 @@ def as_list(paths: Any) -> list[str]:
 def is_one_text(paths: Any) -> bool:
     """Whether the path is a single text file: one book, not a folder of documents."""
     files = as_list(paths)
-    return len(files) == 1 and _kind(files[0]) == ".txt" and os.path.isfile(os.path.expanduser(files[0]))
+    return len(files) == 1 and kind_of_file(files[0]) == ".txt" and os.path.isfile(os.path.expanduser(files[0]))
 
 
-def _data_set(path: str, side: str | None, subset: str | None) -> list[Source] | None:
+def _data_set(path: str, side: str | None, subset: str | None, split: str | None) -> list[Source] | None:
     """The splits of a saved data set or of one on the Hub; None where the path names files."""
     place = Path(os.path.expanduser(path))
     if any(all(os.path.isfile(place / name) for name in names) for names in SAVED):
-        return _splits(path, _open_saved(place), side)
+        return _splits(path, _open_saved(place), side, split)
     if not os.path.lexists(place) and not glob.has_magic(path) and looks_like_hub_id(path):
-        return _splits(path, _open_from_hub(path, subset), side)
+        return _splits(path, _open_from_hub(path, subset), side, split)
     return None
 
 
 def _file_source(file: Path, side: str | None, codec: str | None, quoting: str | None) -> Source:
-    kind = _kind(file)
+    kind = kind_of_file(file)
     return Source(
         str(file),
         kind,
@@ -213,7 +225,7 @@ def find_files(path: str) -> Files:
         if not files.usable:
             raise UsageError(f"the folder holds no usable file{_without(files)}; {_usable()}")
     elif os.path.lexists(place):
-        if not _kind(place):
+        if not kind_of_file(place):
             raise UsageError(f"can't read a {place.suffix or 'file without an ending'}; {_usable()}")
         files = Files([place])
         if is_prediction(place):
@@ -241,7 +253,7 @@ def find_files(path: str) -> Files:
 def _of_format(files: Files, format: str) -> Files:
     """Without the plain texts beside files with columns, where columns are wanted: a README.md beside a table."""
     without_columns = {"text": (), "entities": (".md",)}.get(format, TEXTS)
-    odd = [file for file in files.usable if _kind(file) in without_columns]
+    odd = [file for file in files.usable if kind_of_file(file) in without_columns]
     if len(odd) < len(files.usable):
         files.usable = [file for file in files.usable if file not in odd]
         files.other.update(suffix_of(file.name) for file in odd)
@@ -254,7 +266,7 @@ def _sorted_out(files: Iterable[Path], searched: Path) -> Files:
     for file in files:
         if file in own:
             sorted_out.own += 1
-        elif _kind(file):
+        elif kind_of_file(file):
             sorted_out.usable.append(file)
         elif not file.name.startswith("."):
             sorted_out.other[suffix_of(file.name)] += 1
@@ -277,17 +289,21 @@ def _without(files: Files) -> str:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder that a glob searches."""
-    magic = next((number for number, part in enumerate(pattern.parts) if glob.has_magic(part)), 0)
-    return Path(*pattern.parts[:magic])
+    """The folder that a glob searches: what of it is there as it is written, brackets in names of folders included."""
+    folder = Path()
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part) and not os.path.isdir(folder / part):
+            break
+        folder /= part
+    return folder
 
 
 def _matches(pattern: Path) -> Iterable[Path]:
-    if "**" not in pattern.parts:
-        return map(Path, glob.glob(str(pattern)))
-    # glob's own ** follows two links that lead back for ever
     folder = _fixed_part(pattern)
     parts = pattern.parts[len(folder.parts) :]
+    if "**" not in parts:
+        return map(Path, glob.glob(str(Path(glob.escape(str(folder)), *parts))))
+    # glob's own ** follows two links that lead back for ever
     files = _walk(folder) if os.path.isdir(folder) else iter(())
     return (file for file in files if _fits(file.relative_to(folder).parts, parts))
 
@@ -308,7 +324,10 @@ def _absent(place: Path) -> UsageError:
         return _unreadable(error)
     except (OSError, ValueError):
         pass
-    return UsageError(f"no such file or folder (from {Path.cwd()})")
+    parts = str(place).split(",")
+    several = len(parts) > 1 and all(os.path.lexists(os.path.expanduser(part.strip())) for part in parts)
+    listed = f"; several are a list in brackets: '[{','.join(part.strip() for part in parts)}]'" if several else ""
+    return UsageError(f"no such file or folder (from {Path.cwd()}){listed}")
 
 
 def _unreadable(error: OSError) -> UsageError:
@@ -332,11 +351,11 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
-def _kind(file: str | Path) -> str:
+def kind_of_file(file: str | Path) -> str:
     """The suffix that says how to read a file; an empty string where nothing here can."""
     name = str(file).lower()
     bare = name.removesuffix(GZIPPED)
-    kind = next((suffix for suffix in SUFFIXES if bare.endswith(suffix)), "")
+    kind = next((kind for suffix, kind in KINDS.items() if bare.endswith(suffix)), "")
     return "" if bare != name and kind == ".parquet" else kind
 
 
@@ -346,7 +365,7 @@ def _usable() -> str:
 
 def looks_like_hub_id(path: str) -> bool:
     """`owner/name`: with one slash, and no suffix of a file."""
-    return HUB_ID.fullmatch(path) is not None and not _kind(path)
+    return HUB_ID.fullmatch(path) is not None and not kind_of_file(path)
 
 
 def _open_saved(folder: Path) -> dict[str, Any]:
@@ -392,14 +411,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _splits(path: str, opened: dict[str, Any], side: str | None) -> list[Source]:
+def _splits(path: str, opened: dict[str, Any], side: str | None, split: str | None) -> list[Source]:
     """The splits that are wanted of a data set: for `data.path` the training one, and what else is published."""
     names = {"val": VAL_NAMES, "test": TEST_NAMES}
     published = {key: next((name for name in names[key] if name in opened), None) for key in names}
     only = next(iter(opened)) if len(opened) == 1 else None
-    first = (published[side] or only) if side else ("train" if "train" in opened else only)
-    if first is None:
-        raise UsageError(f"no {side or 'train'} split; there are {', '.join(opened)}")
+    first = (published[side] or only) if side else split or ("train" if "train" in opened else only)
+    if first is None or first not in opened:
+        way_out = "" if side else f"; data.split={next(iter(opened))} takes one of them"
+        raise UsageError(f"no {first or side or 'train'} split; there are {', '.join(opened)}{way_out}")
     chosen = {first: side}
     if side is None:
         chosen |= {name: key for key, name in published.items() if name not in (None, first)}

@@ -15,7 +15,7 @@ from domaintune.data.reading import is_plain, read
 from domaintune.data.rows import Fields, split_words
 from domaintune.settings import DataConfig
 
-GIVEN = {"pairs": "source", "instructions": "prompt"}  # by the format of the data: the role that a model is given
+GIVEN = {"pairs": "source"}  # by the format of the data: the role that a model is given
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Input:
         place: `file:line`, where it came from.
         text: None where nothing stands there.
         words: of a text that is looked through for entities.
+        turns: of a chat, the messages before the answer; `text` is the last of them.
         left_out: why a row can't be asked about, where something else than nothing stands in it.
     """
 
     place: str
     text: str | None
     words: tuple[str, ...] = ()
+    turns: tuple[dict[str, Any], ...] = ()
     left_out: str | None = None
 
 
@@ -42,8 +44,11 @@ def find_inputs(path: Any, config: DataConfig, cache: str, encoding: str | None 
         config: of the run that trained the model.
         encoding: what a person says; None takes UTF-8, or that of training for a file that isn't UTF-8.
     """
-    alone = replace(config, path=path, val_path=None, test_path=None, subset=None, format="text")
-    found = find_sources(replace(alone, encoding=encoding or config.encoding), cache)
+    alone = replace(config, path=path, val_path=None, test_path=None, subset=None, split=None, format="text")
+    try:
+        found = find_sources(replace(alone, encoding=encoding or config.encoding), cache)
+    except UsageError as error:
+        raise UsageError(str(error).replace("data.path=", "input=")) from error
     if encoding is None:
         found.sources = [
             replace(source, encoding=None) if source.encoding and is_utf8(source) else source
@@ -62,6 +67,8 @@ def input_fields(path: Any, config: DataConfig, text_column: str | None, unit: s
     role = GIVEN.get(config.format, "")
     column = text_column or (config.columns.get(role, role) if role else config.text_column)
     alone = replace(config, path=path, text_column=column, unit=unit, group_column=None)
+    if config.format == "instructions" and text_column is None:
+        return replace(Fields.of(replace(alone, text_column=config.text_column)), format="asked")
     if config.format != "entities":
         return Fields.of(replace(alone, format="text", columns={}))
     return replace(Fields.of(alone), format="words")
@@ -84,14 +91,18 @@ def read_inputs(sources: list[Source], fields: Fields, marks: tuple[str, ...] = 
     usable = False
     for source in sources:
         for row in read(source, fields):
-            place, words = f"{source.name}:{row.place}", ()
+            place, words, turns, text = f"{source.name}:{row.place}", (), (), row.text
+            if fields.format == "asked" and text is not None and not is_plain(source, fields):
+                asked = json.loads(text)
+                turns = tuple(asked.get("messages", ()))
+                text = turns[-1]["content"] if turns else asked["prompt"]
             if fields.format == "words" and row.text is not None:
                 words = tuple(split_words(row.text) if is_plain(source, fields) else json.loads(row.text)["tokens"])
             if odd := row.text is None and (row.reason or BLANK) != BLANK:
                 left_out = joined(left_out, str(row.reason), 1, [place], row.why)
             usable |= row.text is not None
             why = f"{row.reason}: {row.why}" if odd else None
-            text = " ".join(words) if words else row.text and not_blank(without_marks(row.text, marks))
-            yield Input(place, text, words, why)
+            text = " ".join(words) if words else text and not_blank(without_marks(text, marks))
+            yield Input(place, text, words, turns, why)
     if left_out and not usable:
         raise UsageError(f"no row can be asked about; left out are {explained(left_out)}")

@@ -63,7 +63,7 @@ def _read(source: Source, fields: Fields) -> Iterator[Row]:
 
 def is_plain(source: Source, fields: Fields) -> bool:
     """Whether the rows of a source are stretches of a text file: they are plain text whatever the format."""
-    plain = fields.format == "text" or (fields.format == "words" and source.kind not in TAGGED)
+    plain = fields.format in ("text", "asked") or (fields.format == "words" and source.kind not in TAGGED)
     return source.kind in TEXTS and plain and not fields.group_column
 
 

@@ -20,7 +20,7 @@ from domaintune.data.cells import (
     type_name,
     without_zeros,
 )
-from domaintune.data.chats import instruction_in, no_instruction, not_learnt
+from domaintune.data.chats import instruction_in, no_instruction, not_learnt, question_in
 from domaintune.data.fields import Fields
 from domaintune.data.left_out import (
     BLANK,
@@ -70,6 +70,8 @@ def row_of(place: int, row: Any, fields: Fields) -> Row:
     if isinstance(wanted, str):
         return Row(place, wanted, group)
     text = json.dumps(wanted, ensure_ascii=False)
+    if fields.format == "asked":
+        return Row(place, text)
     if group is None and fields.format in GIVEN_FORMATS:
         group = given(text)
     return Row(place, text, group, unused=not_learnt(wanted))
@@ -202,7 +204,14 @@ def split_words(text: str) -> list[str]:
     return [word for word in re.split(f"[{APART}]+", text) if word]
 
 
-_OBJECTS = {"words": _bare, "instructions": instruction_in, "labels": _labelled, "entities": _tagged, "pairs": _pair}
+_OBJECTS = {
+    "words": _bare,
+    "asked": question_in,
+    "instructions": instruction_in,
+    "labels": _labelled,
+    "entities": _tagged,
+    "pairs": _pair,
+}
 
 
 def given(text: str) -> str:
@@ -230,6 +239,6 @@ def no_column(fields: Fields, row: Any) -> str:
     """The message on a row, or the columns of a table, in which no text can stand."""
     if fields.format in ("text", "labels"):
         return f"no field {fields.text_column!r}; {has(row)}; set data.text_column"
-    if fields.format == "instructions":
+    if fields.format in ("instructions", "asked"):
         return no_instruction(row, fields)
     return f"none of {', '.join(map(repr, fields.names()))}; {has(row)}; set data.columns"
