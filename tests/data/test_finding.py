@@ -78,7 +78,7 @@ def hub_data_set(cache: Path, name: str, splits: Mapping[str, list[str]], config
 
 def test_a_folder_is_searched_through_in_the_order_of_names(tmp_path: Path) -> None:
     usable = ["a/deep/y.txt", "a/z.md", "b.txt", "d.jsonl", "e.csv.gz", "f.parquet", "g.tsv", "h.json", "i.txt.gz"]
-    for name in [*usable, "c.pdf", "none", "j.parquet.gz", "k.gz", "l.rtf"]:
+    for name in [*usable, "c.pdf", "none", "j.parquet.gz", "k.gz", "l.text"]:
         write(tmp_path / name)
     assert names(tmp_path, tmp_path) == usable
 
@@ -152,7 +152,7 @@ def test_files_that_are_typed_with_commas_are_told_to_be_a_list(
     assert "brackets" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.ndjson", ".jsonl"), ("a.text.gz", ".txt"), ("a.conllu", ".conll")])
+@pytest.mark.parametrize(("name", "kind"), [("a.ndjson", ".jsonl"), ("a.iob.gz", ".conll"), ("a.conllu", ".conll")])
 def test_other_endings_of_the_same_kinds(tmp_path: Path, name: str, kind: str) -> None:
     [source] = found(write(tmp_path / name))
     assert source.kind == kind

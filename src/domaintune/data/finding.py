@@ -23,14 +23,8 @@ TEXTS = (".txt", ".md", ".conll")
 CONLL = (".conll", ".txt", ".tsv")  # where words and their tags are wanted
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SUFFIXES = (*TEXTS, *TABLES)
-ALIASES = {  # other endings of the same kinds
-    ".ndjson": ".jsonl",
-    ".text": ".txt",
-    ".markdown": ".md",
-    ".conllu": ".conll",
-    ".iob": ".conll",
-    ".bio": ".conll",
-}
+# Other endings of the same kinds.
+ALIASES = {".ndjson": ".jsonl", ".conllu": ".conll", ".iob": ".conll", ".bio": ".conll"}
 KINDS = {**{suffix: suffix for suffix in SUFFIXES}, **ALIASES}
 GZIPPED = ".gz"  # after any of them but .parquet, which compresses by itself
 QUOTED = (".csv", ".tsv")  # in which quotes may mean something
