@@ -6,7 +6,7 @@ All train GPT-2 from random weights on the same documents of log-normal length (
 classic                  transformers' GPT2LMHeadModel, fp32, a document a row, cut at 512 tokens (--block-size) and
                          padded to the longest of the batch; its own loss, torch.optim.AdamW, a plain loop
 trainer_padded           the same batches and precision under Hugging Face's Trainer
-trainer_blocks           Hugging Face's Trainer in bf16 on documents joined and cut into blocks
+trainer_blocks           Hugging Face's Trainer on documents joined and cut into blocks, in bf16 where the device has it
 trainer_blocks_compiled  the same with torch_compile=True (with --compile)
 bare                     this program's data, model and loss in a plain loop, with its optimizer and clipping
 domaintune               what `python train.py` runs, through Lightning, with its callbacks and checkpoints
@@ -203,7 +203,7 @@ def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> 
             num_train_epochs=1000,
             seed=given.seed,
             dataloader_drop_last=True,
-            bf16=blocks,
+            bf16=blocks and computes_bf16(given.device),
             torch_compile=compiled,
             use_cpu=given.device == "cpu",
             save_strategy="no",
@@ -215,12 +215,18 @@ def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> 
     return clock.result()
 
 
+def computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bf16, so that it is worth using."""
+    from domaintune.hardware import resolve_precision
+
+    return resolve_precision("auto", device)[0] == "bf16-mixed"
+
+
 def bare(given: argparse.Namespace) -> dict[str, float]:
     """This program's parts, without Lightning."""
     import torch
 
     from domaintune.data.datamodule import TextDataModule
-    from domaintune.hardware import resolve_precision
     from domaintune.losses.linear_cross_entropy import linear_cross_entropy
     from domaintune.memory import keep_freed_memory
     from domaintune.models.attention import isolate_documents
@@ -235,7 +241,7 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
         model = load_model(prepared.checkpoint, config.model, "causal_lm", torch.float32, config.seed).to(given.device)
     keep_freed_memory()
     isolate_documents(model)
-    narrow = resolve_precision("auto", given.device)[0] == "bf16-mixed"
+    narrow = computes_bf16(given.device)
     body: Any = torch.compile(model.base_model.forward, dynamic=False) if given.compile else model.base_model
     optimizer = torch.optim.AdamW(parameter_groups(model, config.optim.weight_decay), lr=LR, fused=True)
     clock = Clock(given)

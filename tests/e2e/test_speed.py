@@ -89,7 +89,7 @@ def test_compiled_the_loss_goes_the_same_way_and_the_cost_is_told(command, small
 @pytest.mark.slow
 def test_the_benchmark_measures_every_method(command, tmp_path):
     file, picture = tmp_path / "speed.json", tmp_path / "speed.png"
-    arguments = ("--rounds", "1", "--seconds", "0.1", "--json", str(file), "--png", str(picture))
+    arguments = ("--rounds", "1", "--seconds", "0.1", "--block-size", "64", "--json", str(file), "--png", str(picture))
     done = command("scripts/benchmark.py", "train", *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
