@@ -149,7 +149,7 @@ def _data(config: Config, data: dict[str, Any]) -> str:
     if words := passed_over(data["other_files"], data["own_files"]):
         said += f"\nleft out: {words}"
     if unused := data["messages_after_last_answer"]:
-        said += f"\nmessages after the last answer of a chat, which are not learnt from: {unused:,}"
+        said += f"\nmessages after the last answer of a chat, or blank answers, which are not learnt from: {unused:,}"
     if config.data.batching == "concatenated":
         said += "\nconcatenated: training sees across documents, validation does not"
     return said

@@ -164,3 +164,9 @@ def test_rows_of_instructions_in_which_nothing_is_asked_have_their_reason(tmp_pa
 def test_lines_of_a_text_are_prompts(tmp_path: Path) -> None:
     file = file_of(tmp_path, "a.txt", "one\ntwo\n")
     assert texts(read(file, unit="line", format="instructions")) == ["one", "two"]
+
+
+def test_a_system_message_in_which_nothing_stands_asks_nothing(tmp_path: Path) -> None:
+    row = {"prompt": [{"role": "system", "content": " "}]}
+    [asked] = read(file_of(tmp_path, "a.jsonl", json.dumps(row) + "\n"), format="instructions")
+    assert (asked.text, asked.turns, asked.left_out) == (None, (), None)

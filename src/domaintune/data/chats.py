@@ -195,7 +195,8 @@ def _ask_in_pair(row: dict[str, Any], fields: Fields) -> dict[str, Any] | None:
     if _filled(row, [prompt]) is None:
         return None
     if _is_chat(row, [prompt], fields):
-        return _after_other_columns(row, _turns(row, prompt, "user", fields), fields)
+        turns = _turns(row, prompt, "user", fields)
+        return _after_other_columns(row, turns, fields) if turns else None
     return {"prompt": string_in(row, prompt, "")}
 
 
