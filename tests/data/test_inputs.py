@@ -166,7 +166,8 @@ def test_lines_of_a_text_are_prompts(tmp_path: Path) -> None:
     assert texts(read(file, unit="line", format="instructions")) == ["one", "two"]
 
 
-def test_a_system_message_in_which_nothing_stands_asks_nothing(tmp_path: Path) -> None:
-    row = {"prompt": [{"role": "system", "content": " "}]}
+@pytest.mark.parametrize("content", ["", " ", None])
+def test_a_system_message_in_which_nothing_stands_asks_nothing(tmp_path: Path, content: str | None) -> None:
+    row = {"prompt": [{"role": "system", "content": content}]}
     [asked] = read(file_of(tmp_path, "a.jsonl", json.dumps(row) + "\n"), format="instructions")
     assert (asked.text, asked.turns, asked.left_out) == (None, (), None)

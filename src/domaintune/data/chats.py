@@ -349,7 +349,7 @@ def _read_turns(chat: list[dict[str, Any]], fields: Fields) -> list[Turn]:
     for turn in chat:
         try:
             read = _turn(turn, fields)
-            if read["role"] != "system" or read["content"]:  # of one in which nothing stands there is none
+            if read["role"] != "system" or not_blank(read["content"]):  # of one in which nothing stands there is none
                 turns.append(read)
         except RowError as error:
             if error.reason != UNKNOWN_ROLE:
