@@ -15,6 +15,7 @@ import pytest
 import tiny
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
+from tensorboard.summary.writer import event_file_writer
 from transformers import AutoTokenizer
 
 from domaintune.data.embedded import embedded_corpus
@@ -26,6 +27,10 @@ register_plugins()
 register_resolvers()
 
 CONF = Path(__file__).parent.parent / "conf"
+
+# The names of event files of one second end in a count, and TensorBoard reads them in the order of text: 10 before 9.
+# Tests write many files a second; these counts have as many digits as each other.
+event_file_writer._global_uid = event_file_writer.AtomicCounter(1_000_000)
 
 
 @pytest.fixture(scope="session")

@@ -68,12 +68,16 @@ def make_trainer(**settings: Any) -> L.Trainer:
 
 
 def loggers(config: Config, run: RunFolder) -> Iterator[Any]:
-    """What a killed process has drawn after its last checkpoint is drawn again: TensorBoard leaves it out."""
-    step = 0
+    """What a killed process has drawn after its last checkpoint is drawn again: TensorBoard leaves it out.
+
+    A run that has drawn nothing yet has nothing to leave out. TensorBoard reads the files of one second in the order
+    of their names, which isn't always that of their writing: it would leave out what this process has drawn.
+    """
+    step, drawn = 0, any(run.path.rglob("events.out.tfevents.*"))
     if run.resume_from is not None:
         step = torch.load(run.resume_from, weights_only=True, mmap=True, map_location="cpu")["global_step"]
     for logger in config.logger.values():
-        purge = {"purge_step": step} if logger["_target_"].endswith(".TensorBoardLogger") else {}
+        purge = {"purge_step": step} if drawn and logger["_target_"].endswith(".TensorBoardLogger") else {}
         yield hydra.utils.instantiate(logger, **purge)
 
 

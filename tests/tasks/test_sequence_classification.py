@@ -1,5 +1,6 @@
 import json
 import re
+import types
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -286,6 +287,18 @@ def test_the_last_step_is_logged_whatever_the_interval(
     train(given, run)
     found = curves(run)
     assert {name: found[name] for name in FIGURES} == dict.fromkeys(FIGURES, steps)
+
+
+def test_curves_are_whole_where_event_files_are_read_in_another_order(
+    prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))  # 9, then 10
+    monkeypatch.setattr(event_file_writer, "time", types.SimpleNamespace(time=lambda: 1_800_000_000))
+    given, run = prepared("sequence_classification", "bert", "logger=tensorboard", "trainer.max_steps=3")
+    train(given, run)
+    assert curves(run)["train/loss"] == [2]
 
 
 def test_the_last_step_is_logged_where_time_is_over(prepared: Callable[..., Any]) -> None:
