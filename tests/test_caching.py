@@ -114,7 +114,7 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
 
 def test_two_processes_that_want_the_same_entry_make_it_once(tmp_path: Path) -> None:
     both = [start(tmp_path / "cache", tmp_path / "log", 1) for _ in range(2)]
-    printed = [process.communicate(timeout=60)[0].split() for process in both]
+    printed = [process.communicate(timeout=280)[0].split() for process in both]
     assert (tmp_path / "log").read_text() == "made\n"
     assert sorted(map(len, printed)) == [1, 2], "one has begun, the other waited"
     assert len({lines[-1] for lines in printed}) == 1
@@ -131,7 +131,7 @@ def test_who_waits_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
             waiting = other.submit(cached, str(tmp_path), "texts", KEY, fill)
             while not said and not waiting.done():
                 said = capsys.readouterr().err
-        assert waiting.result(timeout=30) == folder
+        assert waiting.result(timeout=120) == folder
     assert said == "waiting for another process that is making the same texts\n"
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path, cache: str) ->
     (tmp_path / "locked").mkdir(mode=0o555)
     # From inside: whoever root becomes can't pass through the folders above.
     process = start(cache, tmp_path / "log", 0, "without root", folder=tmp_path / "locked")
-    last = process.communicate(timeout=60)[1].splitlines()[-1]
+    last = process.communicate(timeout=280)[1].splitlines()[-1]
     assert last.startswith(f"domaintune.config.UsageError: paths.cache={cache}: ")
     assert "Permission denied" in last
 

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 
-LIMIT_SECONDS = 280
+LIMIT_SECONDS = 580
 
 if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])

@@ -45,7 +45,7 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(command, start, quick, unbro
     wait_for(folder / "checkpoints" / "last.ckpt", process)
     time.sleep(0.5)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=280)
     assert process.returncode == code
     assert f"{number.name}: saving after this step" in out
     assert result_of(folder)["status"] == "interrupted"
@@ -69,7 +69,7 @@ def test_a_second_signal_stops_at_once(command, start, quick, tmp_path):
     time.sleep(1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=280)
     assert process.returncode == 130
     assert result_of(folder_of(command, "twice"))["status"] == "interrupted"
     assert torch.load(folder_of(command, "twice") / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
@@ -84,7 +84,7 @@ def test_slurm_is_asked_to_queue_the_job_anew(command, start, quick, tmp_path):
     process = start("name=queued", *quick, *ENDLESS, PATH=f"{tmp_path}:{os.environ['PATH']}", **slurm)
     wait_for(folder_of(command, "queued") / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGUSR1)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=280)
     assert process.returncode == 138, errors
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
 
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole_and_is_told(command, quick,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert limited.returncode == 1, limited.stderr
     assert "can't be written" in limited.stderr
@@ -263,7 +263,7 @@ def test_two_processes_end_like_one_and_go_on_exactly(command, start, quick, slo
     wait_for(folder_of(command, name) / "checkpoints" / "last.ckpt", process)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=280)
     assert process.returncode == 143, errors
     assert result_of(folder_of(command, name))["status"] == "interrupted"
     again = command("train.py", f"name={name}", *two, *slowly.arguments, **slowly.path)

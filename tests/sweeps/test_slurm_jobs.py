@@ -130,7 +130,7 @@ def test_a_signal_before_the_trial_can_catch_it_queues_the_job_anew(tmp_path: Pa
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGUSR2)
-        assert process.wait(timeout=30) == signal.SIGUSR1
+        assert process.wait(timeout=120) == signal.SIGUSR1
     finally:
         process.kill()
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
