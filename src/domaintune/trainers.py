@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -68,17 +70,20 @@ def make_trainer(**settings: Any) -> L.Trainer:
 
 
 def loggers(config: Config, run: RunFolder) -> Iterator[Any]:
-    """What a killed process has drawn after its last checkpoint is drawn again: TensorBoard leaves it out.
+    """The loggers of a run.
 
-    A run that has drawn nothing yet has nothing to leave out. TensorBoard reads the files of one second in the order
-    of their names, which isn't always that of their writing: it would leave out what this process has drawn.
+    Where a process was killed, TensorBoard is told to leave out what it drew after its last checkpoint: that is drawn
+    again. A folder without drawings gets no such mark. TensorBoard reads the files of one second in the order of their
+    names, which may not be the order of writing, and a mark that is read last hides what this process has drawn.
     """
-    step, drawn = 0, any(run.path.rglob("events.out.tfevents.*"))
+    step = 0
     if run.resume_from is not None:
         step = torch.load(run.resume_from, weights_only=True, mmap=True, map_location="cpu")["global_step"]
     for logger in config.logger.values():
-        purge = {"purge_step": step} if drawn and logger["_target_"].endswith(".TensorBoardLogger") else {}
-        yield hydra.utils.instantiate(logger, **purge)
+        made = hydra.utils.instantiate(logger)
+        if isinstance(made, TensorBoardLogger) and any(Path(made.log_dir).glob("events.out.tfevents.*")):
+            made = hydra.utils.instantiate(logger, purge_step=step)
+        yield made
 
 
 def plugins() -> list[Any]:

@@ -69,7 +69,7 @@ def test_a_second_signal_stops_at_once(command, start, quick, tmp_path):
     time.sleep(1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=280)
+    process.communicate(timeout=30)
     assert process.returncode == 130
     assert result_of(folder_of(command, "twice"))["status"] == "interrupted"
     assert torch.load(folder_of(command, "twice") / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4

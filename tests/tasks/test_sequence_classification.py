@@ -3,6 +3,7 @@ import re
 import types
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,6 +19,7 @@ from domaintune.data.examples import Example, collate_examples
 from domaintune.metrics import classification_metrics
 from domaintune.preparing import prepare
 from domaintune.tasks.sequence_classification import SequenceClassification, balanced_weights
+from domaintune.trainers import loggers
 from domaintune.training import build, evaluate, train
 from domaintune.wording import escaped
 
@@ -299,6 +301,22 @@ def test_curves_are_whole_where_event_files_are_read_in_another_order(
     given, run = prepared("sequence_classification", "bert", "logger=tensorboard", "trainer.max_steps=3")
     train(given, run)
     assert curves(run)["train/loss"] == [2]
+
+
+def test_what_a_killed_process_drew_is_left_out_wherever_a_person_keeps_curves(
+    prepared: Callable[..., Any], tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    elsewhere = tmp_path / "elsewhere"
+    settings = ("logger=tensorboard", f"logger.tensorboard.save_dir={elsewhere}", "trainer.max_steps=3")
+    given, run = prepared("sequence_classification", "bert", *settings)
+    [logger] = loggers(given.config, run)
+    logger.experiment.add_scalar("train/loss", 1.0, 7)
+    logger.finalize("failed")
+    train(given, run)
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [2]
 
 
 def test_the_last_step_is_logged_where_time_is_over(prepared: Callable[..., Any]) -> None:
