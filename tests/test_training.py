@@ -5,6 +5,7 @@ import os
 import signal
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -13,7 +14,7 @@ import tiny
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from domaintune import training
+from domaintune import trainers, training
 from domaintune.arguments import default_config
 from domaintune.data.datamodule import TextDataModule
 from domaintune.data.splitting import read_splits
@@ -106,3 +107,24 @@ def test_a_signal_while_texts_are_encoded_is_recorded(tmp_path: Path, monkeypatc
         training.train(prepared, run)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_under_fp16_the_loss_scale_begins_where_a_sum_does_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, init_scale: (device, init_scale))
+    for labels, scale in ((4000.0, 2.0**4), (8.0, 2.0**13), (0.0, 2.0**16)):
+        trainer: Any = SimpleNamespace(precision_plugin=SimpleNamespace(scaler="Lightning's"))
+        trainers.scale_for_sums(trainer, labels)
+        assert trainer.precision_plugin.scaler == ("cuda", scale)
+    other: Any = SimpleNamespace(precision_plugin=SimpleNamespace())
+    trainers.scale_for_sums(other, 8.0)
+    assert not hasattr(other.precision_plugin, "scaler")
+
+
+@pytest.mark.parametrize(("group", "inference_mode"), [("fsdp", False), ("ddp", None)])
+def test_split_weights_are_evaluated_without_inference_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, inference_mode: bool | None
+) -> None:
+    """FSDP2 gathers them into tensors that have a version; on a GPU an inference tensor has none."""
+    monkeypatch.setattr(trainers, "make_trainer", lambda **settings: settings)
+    built: Any = trainers.build_trainer(default_config(f"trainer={group}", "logger=none"), RunFolder(tmp_path))
+    assert built.get("inference_mode") is inference_mode

@@ -29,8 +29,8 @@ MEDIAN, MEAN, LONGEST = 86, 136, 1500  # tokens of a document
 CHARACTERS = 2.85  # of a token
 
 
-def make_corpus(file: Path, megabytes: float) -> None:
-    """Writes documents of together so many megabytes."""
+def make_corpus(file: Path, megabytes: float, document_tokens: int | None = None) -> None:
+    """Writes documents of together so many megabytes, each of about so many tokens; None: of log-normal length."""
     from domaintune.arguments import default_config
     from domaintune.data.embedded import embedded_corpus
 
@@ -40,24 +40,25 @@ def make_corpus(file: Path, megabytes: float) -> None:
     with file.open("w", encoding="utf-8") as out:
         while written < megabytes * 1e6:
             tokens = draw.lognormvariate(np.log(MEDIAN), np.sqrt(2 * np.log(MEAN / MEDIAN)))
-            length = int(np.clip(tokens, 2, LONGEST) * CHARACTERS)
+            length = int((document_tokens or np.clip(tokens, 2, LONGEST)) * CHARACTERS)
             place = draw.randrange(len(text) - length)
             written += out.write(json.dumps({"text": text[place : place + length]}) + "\n")
 
 
-def _tokenizer() -> Any:
+def embedded_tokenizer() -> Any:
+    """The one of 8192 tokens that every measurement takes."""
     from domaintune.models.loading import load_tokenizer
     from domaintune.models.locating import locate
 
     return load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False))
 
 
-def classic(given: argparse.Namespace, processes: int | None = None) -> dict[str, float]:
+def classic(given: argparse.Namespace, processes: int | None = None) -> dict[str, Any]:
     """Hugging Face's usual two maps."""
     import datasets
 
     datasets.disable_progress_bars()
-    tokenizer = _tokenizer()
+    tokenizer = embedded_tokenizer()
 
     def tokenize(rows: dict[str, list[str]]) -> Any:
         return tokenizer(rows["text"], verbose=False)
@@ -77,17 +78,17 @@ def classic(given: argparse.Namespace, processes: int | None = None) -> dict[str
         return _result(len(blocks) * BLOCK_SIZE, seconds)
 
 
-def with_processes(given: argparse.Namespace) -> dict[str, float]:
+def with_processes(given: argparse.Namespace) -> dict[str, Any]:
     return classic(given, os.cpu_count())
 
 
-def domaintune(given: argparse.Namespace) -> dict[str, float]:
+def domaintune(given: argparse.Namespace) -> dict[str, Any]:
     """What a run does before its first batch."""
     from domaintune.data.datamodule import TextDataModule
     from domaintune.data.splitting import read_splits
     from domaintune.settings import DataConfig
 
-    tokenizer = _tokenizer()
+    tokenizer = embedded_tokenizer()
     with tempfile.TemporaryDirectory() as cache:
         config = DataConfig(path=given.corpus, block_size=BLOCK_SIZE)
         started = time.perf_counter()
@@ -98,8 +99,9 @@ def domaintune(given: argparse.Namespace) -> dict[str, float]:
         return {**_result(sum(account.tokens for account in accounts.values()), seconds), "efficiency": efficiency}
 
 
-def _result(tokens: int, seconds: float) -> dict[str, float]:
-    return {"tokens_per_second": tokens / seconds, "peak_memory_gb": peak_memory_gb()}
+def _result(tokens: int, seconds: float) -> dict[str, Any]:
+    rate = tokens / seconds
+    return {"tokens_per_second": rate, "rates": [rate], "peak_memory_gb": peak_memory_gb()}
 
 
 METHODS = {"classic": classic, "processes": with_processes, "domaintune": domaintune}

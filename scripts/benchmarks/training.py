@@ -1,25 +1,42 @@
-"""Tokens a second of training: the ways that tutorials show, a bare loop with this program's parts, and this program.
+"""Tokens a second of training: the ways that tutorials show, fast baselines, and this program.
 
-All train GPT-2 from random weights on the same documents of log-normal length (median 86 tokens, mean 136, at most
-1500), with the same batch size and learning rate, each round from another seed:
+All train GPT-2 from random weights on the same documents, with the same batch size and learning rate, each round from
+another seed. The documents are of log-normal length (median 86 tokens, mean 136, at most 1500), or, with --documents
+full, of 8 blocks each, so that nearly every row is one window of one document:
 
-classic                  transformers' GPT2LMHeadModel, fp32, a document a row, cut at 512 tokens (--block-size) and
-                         padded to the longest of the batch; its own loss, torch.optim.AdamW, a plain loop
-trainer_padded           the same batches and precision under Hugging Face's Trainer
+classic                  transformers' GPT2LMHeadModel, a document a row, cut at 512 tokens (--block-size) and padded to
+                         the longest of the batch; its own loss, torch.optim.AdamW, a plain loop; fp32 on a CPU, bf16 on
+                         a GPU that has it
+nanogpt                  what nanoGPT's train.py does on one GPU, with transformers' GPT2LMHeadModel: documents joined
+                         and cut into blocks, causal SDPA without a mask, bf16 where the device has it, TF32, fused
+                         AdamW (betas 0.9 and 0.95, decay of matrices alone), clipping, pinned batches fetched while the
+                         GPU computes; --compile compiles model and loss as one. No dropout, which is its own default
+trainer_padded           the batches and the precision of `classic` under Hugging Face's Trainer
 trainer_blocks           Hugging Face's Trainer on documents joined and cut into blocks, in bf16 where the device has it
 trainer_blocks_compiled  the same with torch_compile=True (with --compile)
+trl                      TRL's SFTTrainer with packing, in bf16 where the device has it, without gradient checkpointing,
+                         and with torch_compile=True under --compile. Its strategy is "wrapped", rows that are cut
+                         without a look at documents: the default, "bfd", makes one row of a batch, which only the
+                         package flash-attn keeps from costing its square, and drops what is longer than a row. Its own
+                         loss computes logits in chunks; Liger (0.8.5) has nothing for GPT-2, so that use_liger_kernel
+                         would change nothing. Left out where TRL isn't installed
 bare                     this program's data, model and loss in a plain loop, with its optimizer and clipping
 domaintune               what `python train.py` runs, through Lightning, with its callbacks and checkpoints
-domaintune_checkpointing  the same with model.gradient_checkpointing=true: less memory, more arithmetic
+domaintune_compiled      the same with model.compile=true (with --compile)
+domaintune_checkpointing  with model.gradient_checkpointing=true: less memory, more arithmetic
 
-Each keeps its own defaults, dropout among them; --dropout 0 takes it from all. --compile compiles the last three. Only
-they keep documents from seeing each other in a row that holds several. Counted are tokens of text that were predicted,
-never padding. The first three steps of a process are not counted. All but this program leave out the last batch of an
-epoch where it isn't full.
+Each keeps its own defaults, dropout among them; --dropout 0 takes it from all. --compile compiles `bare` and
+`domaintune_checkpointing` too. Only the last four keep documents from seeing each other in a row that holds several.
+Counted are tokens of text that were predicted, never padding. The first steps of a process, 3 on a CPU and 10 on a GPU,
+are not counted. `bare` leaves out the last batch of an epoch where it isn't full, and so do `classic` and the trainers.
+MFU is the share of the data sheet's bf16 rate, for the arithmetic of a token in this program.
 """
 
 import argparse
+import importlib
 import itertools
+import os
+import statistics
 import tempfile
 import time
 from collections import deque
@@ -29,6 +46,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data import embedded_tokenizer
 from benchmarks.memory import peak_memory_gb
 
 SHAPES = {
@@ -37,43 +55,52 @@ SHAPES = {
     "gpt2_medium": {"n_layer": 24, "n_embd": 1024, "n_head": 16, "n_positions": 1024, "vocab_size": 50257},
 }
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
-BATCH_SIZE, LR = 8, 5e-5
-WARM_UP_STEPS, FEWEST_STEPS = 3, 4  # not counted; and counted at least: batches of a document a row differ widely
+LR = 5e-5
+WARM_UP_STEPS = {"cpu": 3, "cuda": 10}  # not counted
+FEWEST_STEPS = 4  # of a stretch: batches of a document a row differ widely
 
 
 class Clock:
-    """Counts tokens after the warm-up, until the time is over."""
+    """Counts tokens after the warm-up, in consecutive stretches of so many seconds."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        self.given, self.steps, self.tokens, self.seconds = given, 0, 0, 0.0
-        self._started = 0.0
+        self.given = given
+        self.rates: list[float] = []  # tokens a second of each stretch
+        self._steps, self._tokens, self._started = -WARM_UP_STEPS[given.device], 0, 0.0
 
     def step(self, tokens: int) -> bool:
-        """Called after each optimizer step with the tokens that it was for; whether the time is over."""
-        self.steps += 1
-        if self.steps == WARM_UP_STEPS:
-            self._started = self._now()
-        elif self.steps > WARM_UP_STEPS:
-            self.tokens += tokens
-        many = self.steps >= WARM_UP_STEPS + FEWEST_STEPS
-        if not many or time.perf_counter() - self._started < self.given.seconds:
-            return False
-        self.seconds = self._now() - self._started
-        return True
+        """Called after each optimizer step with the tokens that it was for; whether all stretches are over."""
+        self._steps += 1
+        self._tokens += tokens
+        if self._steps == 0:  # the warm-up is over
+            self._begin(self._now())
+        elif self._steps >= FEWEST_STEPS and time.perf_counter() - self._started >= self.given.seconds:
+            now = self._now()
+            self.rates.append(self._tokens / (now - self._started))
+            self._begin(now)
+        return len(self.rates) >= self.given.repeats
+
+    def _begin(self, now: float) -> None:
+        self._steps, self._tokens, self._started = 0, 0, now
 
     def _now(self) -> float:
-        """Waits for a GPU, which is asked at the start and the end alone: in between, a method goes ahead of it."""
+        """Waits for a GPU, which is asked between stretches alone: within one, a method goes ahead of it."""
         if self.given.device == "cuda":
             import torch
 
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def result(self) -> dict[str, float]:
-        return {"tokens_per_second": self.tokens / self.seconds, "peak_memory_gb": peak_memory_gb(self.given.device)}
+    def result(self) -> dict[str, Any]:
+        memory = peak_memory_gb(self.given.device)
+        from domaintune.hardware import machine
+
+        device = machine(self.given.device)
+        rate = statistics.median(self.rates)
+        return {"tokens_per_second": rate, "rates": self.rates, "peak_memory_gb": memory, "device": device}
 
 
-def config_of(given: argparse.Namespace, folder: str, checkpointing: bool) -> Any:
+def config_of(given: argparse.Namespace, folder: str, *more: str) -> Any:
     """This program's config, on a checkpoint folder that holds a shape and a tokenizer."""
     from transformers import GPT2Config
 
@@ -88,28 +115,27 @@ def config_of(given: argparse.Namespace, folder: str, checkpointing: bool) -> An
         f"model={'gpt2_tiny' if given.shape == 'tiny' else 'gpt2'}",
         f"model.checkpoint={folder}",
         "model.init=random",
-        f"model.compile={given.compile}",
-        f"model.gradient_checkpointing={checkpointing}",
         *([f"model.dropout={given.dropout}", f"model.attention_dropout={given.dropout}"] if given.dropout == 0 else []),
         f"data.path={given.corpus}",
         f"data.block_size={given.block_size}",
-        f"data.batch_size={BATCH_SIZE}",
+        f"data.batch_size={given.batch_size}",
         f"seed={given.seed}",
         f"optim.lr={LR}",
         f"trainer={'gpu' if given.device == 'cuda' else 'cpu'}",
         "trainer.max_epochs=1000",
         f"paths.runs={folder}",
+        *more,
     )
 
 
 @contextmanager
-def prepared_run(given: argparse.Namespace, checkpointing: bool = False) -> Iterator[tuple[Any, Any]]:
-    """What `train` is given: everything prepared, and the folder of a run."""
+def prepared_run(given: argparse.Namespace, *more: str) -> Iterator[tuple[Any, Any]]:
+    """What `train` is given: everything prepared, under more settings, and the folder of a run."""
     from domaintune.preparing import prepare
     from domaintune.recording import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(given, folder, checkpointing)
+        config = config_of(given, folder, *more)
         config.trainer.limit_val_batches = 0
         yield prepare(config), RunFolder(Path(folder) / "run")
 
@@ -119,22 +145,21 @@ def documents_of(given: argparse.Namespace) -> list[Any]:
     import torch
 
     from domaintune.data.tokenizing import tokenize
-    from domaintune.models.loading import load_tokenizer
 
     with prepared_run(given) as (prepared, _):
         splits = prepared.splits
-        tokens = tokenize(splits.documents, load_tokenizer(prepared.checkpoint), "text", prepared.config.paths.cache)
+        tokens = tokenize(splits.documents, embedded_tokenizer(), "text", prepared.config.paths.cache)
         places = zip(*(tokens.starts[splits.of("train") + after].tolist() for after in (0, 1)), strict=True)
         return [torch.from_numpy(tokens.ids(first, end)).long() for first, end in places]
 
 
-def plain_model(given: argparse.Namespace) -> Any:
-    """transformers' own, with its own dropout unless that is taken from all."""
+def plain_model(given: argparse.Namespace, drops: bool = True) -> Any:
+    """transformers' own, with its own dropout unless that is taken from it."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(given.seed)
-    dropout = dict.fromkeys(DROPOUTS, 0.0) if given.dropout == 0 else {}
+    dropout = {} if drops and given.dropout is None else dict.fromkeys(DROPOUTS, 0.0)
     return GPT2LMHeadModel(GPT2Config(**SHAPES[given.shape], **dropout, bos_token_id=0, eos_token_id=0)).train()
 
 
@@ -144,7 +169,7 @@ def document_rows(given: argparse.Namespace) -> list[Any]:
 
     documents = documents_of(given)
     order = torch.randperm(len(documents), generator=torch.Generator().manual_seed(given.seed)).tolist()
-    return [documents[i][: given.block_size] for i in order[: len(order) // BATCH_SIZE * BATCH_SIZE]]
+    return [documents[i][: given.block_size] for i in order[: len(order) // given.batch_size * given.batch_size]]
 
 
 def padded(rows: list[Any]) -> dict[str, Any]:
@@ -155,74 +180,165 @@ def padded(rows: list[Any]) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
 
 
-def classic(given: argparse.Namespace) -> dict[str, float]:
+def predicted(labels: Any) -> int:
+    """Tokens that a batch's labels ask for, once transformers has shifted them."""
+    return int((labels[:, 1:] != -100).sum())
+
+
+def classic(given: argparse.Namespace) -> dict[str, Any]:
     """The loop of the tutorials."""
     import torch
 
     rows = document_rows(given)
     model = plain_model(given).to(given.device)
+    narrow = computes_bf16(given.device, padded=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
     clock = Clock(given)
     while True:
-        for first in range(0, len(rows), BATCH_SIZE):
-            batch = padded(rows[first : first + BATCH_SIZE])
-            model(**{name: tensor.to(given.device) for name, tensor in batch.items()}).loss.backward()
+        for first in range(0, len(rows), given.batch_size):
+            batch = padded(rows[first : first + given.batch_size])
+            tensors = {name: tensor.to(given.device) for name, tensor in batch.items()}
+            with torch.autocast(given.device, torch.bfloat16, enabled=narrow):
+                loss = model(**tensors).loss
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            if clock.step(int((batch["labels"][:, 1:] != -100).sum())):
+            if clock.step(predicted(batch["labels"])):
                 return clock.result()
 
 
-def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> dict[str, float]:
-    """Hugging Face's Trainer."""
+def nanogpt(given: argparse.Namespace) -> dict[str, Any]:
+    """The loop of nanoGPT's train.py."""
     import torch
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    clock = Clock(given)
+    torch.set_float32_matmul_precision("high")
+    # Each has the first token of the next one too: as many are predicted as are read.
+    blocks = torch.cat(documents_of(given)).unfold(0, given.block_size + 1, given.block_size)
+    model = plain_model(given, drops=False).to(given.device)
+    # Under torch.compile, transformers gives SDPA a mask, and so takes flash attention from it. It makes none for an
+    # attention whose name it doesn't know.
+    AttentionInterface.register("causal_sdpa", sdpa_attention_forward)
+    model.set_attn_implementation("causal_sdpa")
+    weights = list(model.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.dim() >= 2], "weight_decay": 0.1},
+        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.95), fused=True)
+    draw = torch.Generator().manual_seed(given.seed)
+    narrow = computes_bf16(given.device)
 
-    class Ordered(Trainer):
-        def _get_train_sampler(self, *dataset: Any) -> Any:
-            return super()._get_train_sampler(*dataset) if blocks else torch.utils.data.SequentialSampler(rows)
+    def fetch() -> Any:
+        batch = blocks[torch.randint(len(blocks), (given.batch_size,), generator=draw)]
+        return batch.pin_memory().to(given.device, non_blocking=True) if given.device == "cuda" else batch
+
+    def loss_of(batch: Any) -> Any:
+        logits = model(batch[:, :-1], use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+    run: Callable[[Any], Any] = torch.compile(loss_of) if given.compile else loss_of
+    batch, clock = fetch(), Clock(given)
+    while True:
+        with torch.autocast(given.device, torch.bfloat16, enabled=narrow):
+            loss = run(batch)
+        batch = fetch()  # while the GPU computes
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if clock.step(given.batch_size * given.block_size):
+            return clock.result()
+
+
+def counting(clock: Clock, collate: Callable[[list[Any]], Any]) -> tuple[Callable[[list[Any]], Any], Any]:
+    """A collator and a callback of Hugging Face's Trainer, which count on the host: batches are made ahead of steps."""
+    from transformers import TrainerCallback
+
+    counted: deque[int] = deque()
+
+    def collate_and_count(rows: list[Any]) -> Any:
+        batch = collate(rows)
+        counted.append(predicted(batch["labels"]))
+        return batch
 
     class Stop(TrainerCallback):
         def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = clock.step(counted.popleft())
 
-    def collate(rows: list[Any]) -> dict[str, Any]:
-        batch = padded(rows)
-        counted.append(int((batch["labels"][:, 1:] != -100).sum()))  # on the host; a batch is made ahead of its step
-        return batch
+    return collate_and_count, Stop()
 
-    counted: deque[int] = deque()
+
+def trainer_settings(given: argparse.Namespace, folder: str, compiled: bool, padded: bool = False) -> dict[str, Any]:
+    """What both of Hugging Face's trainers are told: train, and nothing else."""
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": given.batch_size,
+        "learning_rate": LR,
+        "num_train_epochs": 1000,
+        "seed": given.seed,
+        "dataloader_drop_last": True,
+        "bf16": computes_bf16(given.device, padded),
+        "torch_compile": compiled,
+        "use_cpu": given.device == "cpu",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def trainer(given: argparse.Namespace, blocks: bool, compiled: bool = False) -> dict[str, Any]:
+    """Hugging Face's Trainer."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    class Ordered(Trainer):
+        def _get_train_sampler(self, *dataset: Any) -> Any:
+            return super()._get_train_sampler(*dataset) if blocks else torch.utils.data.SequentialSampler(rows)
+
+    clock = Clock(given)
+    collate, stop = counting(clock, padded)
     rows = list(torch.cat(documents_of(given)).split(given.block_size))[:-1] if blocks else document_rows(given)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder,
-            per_device_train_batch_size=BATCH_SIZE,
-            learning_rate=LR,
-            num_train_epochs=1000,
-            seed=given.seed,
-            dataloader_drop_last=True,
-            bf16=blocks and computes_bf16(given.device),
-            torch_compile=compiled,
-            use_cpu=given.device == "cpu",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
-        Ordered(plain_model(given), arguments, collate, rows, callbacks=[Stop()]).train()
+        settings = trainer_settings(given, folder, compiled, padded=not blocks)
+        arguments = TrainingArguments(**settings, remove_unused_columns=False)
+        Ordered(plain_model(given), arguments, collate, rows, callbacks=[stop]).train()
     return clock.result()
 
 
-def computes_bf16(device: str) -> bool:
-    """Whether a device has instructions for bf16, so that it is worth using."""
+def trl(given: argparse.Namespace) -> dict[str, Any]:
+    """TRL's SFTTrainer."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before anything of Hugging Face's is imported: TRL reports its use
+    from datasets import Dataset, disable_progress_bars
+
+    sft: Any = importlib.import_module("trl.trainer.sft_trainer")  # of which mypy knows nothing where TRL is missing
+    disable_progress_bars()
+    clock, tokenizer = Clock(given), embedded_tokenizer()
+    collate, stop = counting(clock, sft.DataCollatorForLanguageModeling(tokenizer.eos_token_id))
+    rows = Dataset.from_dict({"input_ids": [document.tolist() for document in documents_of(given)]})
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = sft.SFTConfig(
+            **trainer_settings(given, folder, given.compile),
+            max_length=given.block_size,
+            packing=True,
+            packing_strategy="wrapped",
+            gradient_checkpointing=False,
+            logging_strategy="no",
+        )
+        model = plain_model(given)
+        sft.SFTTrainer(model, arguments, collate, rows, processing_class=tokenizer, callbacks=[stop]).train()
+    return clock.result()
+
+
+def computes_bf16(device: str, padded: bool = False) -> bool:
+    """Whether a device has instructions for bf16; the padded ways of the tutorials ask for it on a GPU alone."""
     from domaintune.hardware import resolve_precision
 
-    return resolve_precision("auto", device)[0] == "bf16-mixed"
+    return not (padded and device == "cpu") and resolve_precision("auto", device)[0] == "bf16-mixed"
 
 
-def bare(given: argparse.Namespace) -> dict[str, float]:
+def bare(given: argparse.Namespace) -> dict[str, Any]:
     """This program's parts, without Lightning."""
     import torch
 
@@ -246,7 +362,7 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
     optimizer = torch.optim.AdamW(parameter_groups(model, config.optim.weight_decay), lr=LR, fused=True)
     clock = Clock(given)
     for batch in itertools.chain.from_iterable(itertools.repeat(data.train_dataloader())):
-        if len(batch["input_ids"]) < BATCH_SIZE:
+        if len(batch["input_ids"]) < given.batch_size:
             continue
         tensors: Any = {
             name: batch[name].to(given.device, non_blocking=True) for name in batch if name not in ("bytes", "tokens")
@@ -265,11 +381,12 @@ def bare(given: argparse.Namespace) -> dict[str, float]:
     return clock.result()
 
 
-def domaintune(given: argparse.Namespace, checkpointing: bool = False) -> dict[str, float]:
+def domaintune(given: argparse.Namespace, compiled: bool = False, checkpointing: bool = False) -> dict[str, Any]:
     """This program as `train.py` calls it, but for the validations and the export."""
     import lightning as L
 
     from domaintune.callbacks.throughput import Throughput
+    from domaintune.hardware import peak
     from domaintune.trainers import build_trainer, quiet_libraries
     from domaintune.training import build
 
@@ -280,16 +397,24 @@ def domaintune(given: argparse.Namespace, checkpointing: bool = False) -> dict[s
             trainer.should_stop = clock.step(batch["tokens"])
 
     quiet_libraries()
-    with prepared_run(given, checkpointing) as (prepared, run):
+    settings = (f"model.compile={compiled}", f"model.gradient_checkpointing={checkpointing}")
+    with prepared_run(given, *settings) as (prepared, run):
         trainer = build_trainer(prepared.config, run)
         trainer.callbacks.append(Stop())
         data, task = build(prepared, trainer)
         trainer.fit(task, datamodule=data)
     counted = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
-    return {**clock.result(), "flops_per_token": counted.flops_per_token}
+    found = {**clock.result(), "flops_per_token": counted.flops_per_token}
+    if given.device == "cuda" and (highest := peak("cuda", "bf16-mixed")):  # on a CPU, `product_rates` measures it
+        found["peak_flops"] = highest.flops
+    return found
 
 
-def product_rates(given: argparse.Namespace) -> dict[str, float]:
+def domaintune_checkpointing(given: argparse.Namespace) -> dict[str, Any]:
+    return domaintune(given, given.compile, checkpointing=True)
+
+
+def product_rates(given: argparse.Namespace) -> dict[str, Any]:
     """What the device multiplies, for the share of it that the methods reach."""
     import torch
 
@@ -299,13 +424,16 @@ def product_rates(given: argparse.Namespace) -> dict[str, float]:
     return {name: product_rate(dtype, given.device, seconds=1.0) for name, dtype in dtypes.items()}
 
 
-METHODS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
+METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "classic": classic,
+    "nanogpt": nanogpt,
     "trainer_padded": partial(trainer, blocks=False),
     "trainer_blocks": partial(trainer, blocks=True),
     "trainer_blocks_compiled": partial(trainer, blocks=True, compiled=True),
+    "trl": trl,
     "bare": bare,
     "domaintune": domaintune,
-    "domaintune_checkpointing": partial(domaintune, checkpointing=True),
+    "domaintune_compiled": partial(domaintune, compiled=True),
+    "domaintune_checkpointing": domaintune_checkpointing,
     "product_rates": product_rates,
 }

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -45,9 +44,25 @@ def is_sharded(task: nn.Module) -> bool:
     return isinstance(task, FSDPModule)
 
 
+@torch.no_grad()
 def load_whole(task: Any, state: dict[str, Any]) -> None:
-    """`load_state_dict` of whole weights, also where the task's own are split; what is frozen may be left out."""
-    set_model_state_dict(task, state, options=StateDictOptions(full_state_dict=True, strict=task.strict_loading))
+    """`load_state_dict` of whole weights, also where the task's own are split; what is frozen may be left out.
+
+    A weight at a time: the checkpoint function of torch would hold all of them on the device once more.
+    """
+    if not is_sharded(task):
+        task.load_state_dict(state, strict=task.strict_loading)
+        return
+    own = task.state_dict()
+    if task.strict_loading and (odd := own.keys() ^ state.keys()):
+        raise RuntimeError(f"the weights are not those of the model: {min(odd)} is missing in one of them")
+    for name in [name for name in own if name in state]:
+        weight, whole = own[name], state[name]
+        if isinstance(weight, DTensor):
+            whole = distribute_tensor(
+                whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
+            )
+        weight.copy_(whole)
 
 
 def local(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,6 +1,7 @@
 """A config -> Lightning's Trainer, with what every run has: its checkpoints, loggers, callbacks and messages."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,18 +29,20 @@ from domaintune.saving import WholeCheckpointIO
 from domaintune.settings import Config
 from domaintune.sharding import FullyShardedStrategy
 
+LOSS_SCALE = 2.0**16  # of a loss that is a mean, under fp16: GradScaler's own
+
 
 def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
     """Lightning's Trainer with the run's checkpoints, loggers and callbacks; its precision resolved."""
     settings: dict[str, Any] = asdict(config.trainer)
     device = device_type(settings["accelerator"])
     settings["precision"], why = resolve_precision(settings["precision"], device)
-    allow_tf32()
     run.update(precision={"name": settings["precision"], "why": why, "device": device}, machine=machine(device))
     if isinstance(settings["val_check_interval"], int):
         settings["check_val_every_n_epoch"] = None  # count batches across epochs
     if settings["strategy"] == "fsdp":
         settings["strategy"] = FullyShardedStrategy()
+        settings["inference_mode"] = False  # FSDP2 gathers weights into tensors that inference mode would not track
     callbacks = [hydra.utils.instantiate(callback) for callback in config.callbacks.values()]
     if config.model.compile:
         callbacks.insert(0, Compilation())  # before the clocks of the others start
@@ -62,11 +65,25 @@ def build_trainer(config: Config, run: RunFolder) -> L.Trainer:
 
 def make_trainer(**settings: Any) -> L.Trainer:
     """Lightning's Trainer; raises UsageError where the settings don't fit each other or this machine."""
+    allow_tf32()
     try:
         # Our sampler knows ranks, so Lightning's must not be put around it.
         return L.Trainer(**settings, enable_model_summary=False, use_distributed_sampler=False)
     except (MisconfigurationException, TypeError, ValueError) as error:  # no GPU here, no such strategy, ...
         raise UsageError(f"the trainer group does not fit: {error}") from error
+
+
+def scale_for_sums(trainer: L.Trainer, labels: float) -> None:
+    """Begins with a smaller loss scale under fp16: a task's loss is the sum over a batch's labels, not their mean.
+
+    The usual scale overflows until it is halved often enough, and each time a step is left out.
+
+    Args:
+        labels: of a batch, about.
+    """
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        scale = LOSS_SCALE / 2 ** round(math.log2(max(1.0, labels)))
+        trainer.precision_plugin.scaler = torch.amp.GradScaler("cuda", init_scale=scale)
 
 
 def loggers(config: Config, run: RunFolder) -> Iterator[Any]:

@@ -26,7 +26,7 @@ from domaintune.exporting import check_export, export
 from domaintune.generation import Sampling, generation_config
 from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
-from domaintune.models.attention import check_isolation, isolate_documents
+from domaintune.models.attention import check_isolation, isolate_documents, make_masks_unasked
 from domaintune.models.families import check_vocabulary
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters
@@ -39,7 +39,7 @@ from domaintune.sharding import is_sharded, load_whole
 from domaintune.tasks.base import FineTuningTask
 from domaintune.tasks.building import build_task
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
-from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries
+from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries, scale_for_sums
 from domaintune.writing import is_whole, write_arrays
 
 
@@ -68,6 +68,7 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         if config.model.compile:
             check_compiler(trainer.strategy.root_device)
         data, task = build(prepared, trainer)
+        scale_for_sums(trainer, data.labels_of_a_batch())
         if trainer.is_global_zero:
             check_export(task.model, data.tokenizer, prepared.checkpoint.name, config.task.name)
         describe(prepared, run, trainer, data, task)
@@ -90,7 +91,7 @@ def _measure_and_fit(
     fit(config, run, trainer, task, data)
     if not is_whole(run.best):
         raise RunError(f"{run.best} was damaged while the run was training; fresh=true starts over")
-    best = torch.load(run.best, weights_only=True, map_location=task.device)
+    best = torch.load(run.best, weights_only=True, map_location="cpu", mmap=True)  # no second model on a GPU
     if best["global_step"] == task.validated_at_step:
         after, texts = run.result["metrics"]["last"], sample_texts(trainer)
     else:
@@ -157,6 +158,8 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
         isolate_documents(model)
         if (example := data.packed_example()) is not None:
             check_isolation(model, model_inputs(example))
+    if trainer.strategy.root_device.type == "cuda":
+        make_masks_unasked()
     return data, task
 
 

@@ -93,7 +93,7 @@ def test_the_benchmark_measures_every_method(command, tmp_path):
     done = command("scripts/benchmark.py", "train", *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
-    names = "classic trainer_padded trainer_blocks bare domaintune domaintune_checkpointing".split()
+    names = "classic nanogpt trainer_padded trainer_blocks trl bare domaintune domaintune_checkpointing".split()
     assert list(found["summary"]) == list(found["measured"]) == names
     speeds = {name: found["measured"][name][0]["tokens_per_second"] for name in names}
     ratios = {name: row["ours_to_it"] for name, row in found["summary"].items()}

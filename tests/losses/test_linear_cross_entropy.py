@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from domaintune.losses import fused
 from domaintune.losses import linear_cross_entropy as module
 from domaintune.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_cross_entropy_reference
 
@@ -218,32 +219,96 @@ def test_large_logits_overflow_nowhere() -> None:
         assert error(got, reference) < 1e-5
 
 
-def test_on_a_gpu_the_kernel_of_a_library_is_handed_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library itself runs on GPUs only: here its function is the reference, under the library's signature."""
+def plain_kernel(
+    logits: torch.Tensor, vocabulary: int, labels: torch.Tensor, ignored: int, label_smoothing: float, gradients: bool
+) -> torch.Tensor:
+    """What the kernel for GPUs computes, by torch."""
+    with torch.enable_grad():
+        exact = logits[:, :vocabulary].detach().float().clone().requires_grad_()
+        losses = nn.functional.cross_entropy(
+            exact, labels, ignore_index=ignored, reduction="none", label_smoothing=label_smoothing
+        )
+        if gradients:
+            slopes = torch.autograd.grad(losses.sum(), exact)[0]
+    if gradients:
+        logits.zero_()[:, :vocabulary] = slopes
+    return losses.detach()
 
-    def liger(
-        hidden: Any, weight: Any, labels: Any, bias: Any, label_smoothing: float, reduction: str, accum_dtype: Any
-    ) -> Any:
-        assert hidden.dtype == weight.dtype == torch.bfloat16
-        assert not torch.is_autocast_enabled("cpu")
-        assert (reduction, accum_dtype) == ("sum", torch.float32)
-        return linear_cross_entropy_reference(hidden, weight, labels, label_smoothing, bias)
 
-    monkeypatch.setattr(module, "LIBRARY_DEVICE", "cpu")
-    monkeypatch.setattr(module, "liger_kernel", lambda: liger)
+@pytest.fixture(params=[3, 16, 1000])
+def as_on_a_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of GPUs on a CPU: so many rows at a time, and torch in the place of the kernel."""
+    monkeypatch.setattr(module, "FUSED_ON", "cpu")
+    monkeypatch.setattr(fused, "kernel", lambda: plain_kernel)
+    monkeypatch.setattr(fused, "ROWS", request.param)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+class TestAsOnAGpu:
+    @pytest.mark.parametrize("drop", [True, False])
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_loss_and_gradients_equal_the_reference(
+        self, shape: tuple[int, int, int], smoothing: float, drop: bool
+    ) -> None:
+        inputs = made(*shape)
+        wanted = loss_and_gradients(partial(linear_cross_entropy_reference, label_smoothing=smoothing), *inputs)
+        obtained = loss_and_gradients(partial(linear_cross_entropy, label_smoothing=smoothing, drop=drop), *inputs)
+        for got, reference in zip(obtained, wanted, strict=True):
+            assert error(got, reference) < 1e-5
+            assert got.dtype == torch.float32
+
+    @pytest.mark.parametrize("autocast", [False, True])
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_a_bias_counts_and_has_its_gradient(self, shape: tuple[int, int, int], autocast: bool) -> None:
+        test_a_bias_counts_and_has_its_gradient(shape, autocast)
+
+    def test_without_labels_the_loss_and_its_gradients_are_zero(self) -> None:
+        test_without_labels_the_loss_and_its_gradients_are_zero()
+
+    def test_the_gradient_scales_with_what_follows_the_loss(self) -> None:
+        test_the_gradient_scales_with_what_follows_the_loss()
+
+    def test_without_gradients_the_loss_is_the_same_and_none_are_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hidden, weight, labels = made(33, 24, 257)
+        wanted = linear_cross_entropy(hidden, weight, labels)
+        added: list[Any] = []
+        monkeypatch.setattr(fused, "_add_product", lambda *given: added.append(given))
+        with torch.no_grad():
+            assert linear_cross_entropy(hidden, weight, labels) == wanted
+        assert linear_cross_entropy(hidden.detach(), weight.detach(), labels) == wanted
+        assert not added
+
+    def test_a_frozen_head_still_hands_the_gradient_on(self) -> None:
+        test_a_frozen_head_still_hands_the_gradient_on()
+
+    def test_inputs_are_left_as_they_were(self) -> None:
+        test_inputs_are_left_as_they_were()
+
+    def test_a_loss_scale_of_fp16_overflows_nowhere(self) -> None:
+        test_a_loss_scale_of_fp16_overflows_nowhere()
+
+    def test_the_losses_of_each_row_add_up_to_the_loss(self) -> None:
+        test_the_losses_of_each_row_add_up_to_the_loss(torch.float32)
+
+    def test_a_second_backward_pass_is_refused(self) -> None:
+        """The gradients were scaled in their place: again they would be wrong."""
+        hidden, weight, labels = made(33, 24, 257)
+        loss = linear_cross_entropy(hidden, weight, labels)
+        loss.backward(retain_graph=True)
+        with pytest.raises(RuntimeError, match="can be called once"):
+            loss.backward()
+
+
+def test_without_triton_a_gpu_does_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "domaintune.losses.softmax_kernel", None)  # as where its import fails
+    monkeypatch.setattr(module, "FUSED_ON", "cpu")
+    fused.kernel.cache_clear()
     inputs = made(33, 24, 257)
-    wanted = loss_and_gradients(partial(linear_cross_entropy_reference, label_smoothing=0.1), *inputs)
-    with torch.autocast("cpu", torch.bfloat16):
-        obtained = loss_and_gradients(partial(linear_cross_entropy, label_smoothing=0.1), *inputs)
-    for got, reference in zip(obtained, wanted, strict=True):
-        assert error(got, reference) < 2e-2
-
-
-def test_a_library_that_is_not_installed_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "liger_kernel", None)
-    module.liger_kernel.cache_clear()
-    assert module.liger_kernel() is None
-    module.liger_kernel.cache_clear()
+    wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)
+    for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
+        assert error(got, reference) < 1e-5
+    fused.kernel.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

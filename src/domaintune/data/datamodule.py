@@ -230,6 +230,10 @@ class TextDataModule(L.LightningDataModule):
             self._made[side] = (epoch, batches)
         return batches
 
+    def labels_of_a_batch(self) -> float:
+        """How many labels a training batch has in the mean."""
+        return self.datasets["train"].predicted_tokens / max(1, len(self._batches("train", 0)))
+
     def full_batch(self) -> Batch | None:
         """The first training batch of the first epoch with all its rows; None where there is none."""
         batches = self._batches("train", 0)

@@ -6,15 +6,16 @@ other token is context, which has no label. What a person wrote is text, also wh
 
 import hashlib
 import json
+import os
 import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from domaintune.progress import progress
 
 FORMAT = 3  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
+ITEM = 4  # bytes of a token on the disk
 CONTEXT = -1  # in place of a token's bytes: it has no label
 
 
@@ -97,7 +99,14 @@ class Tokens:
 
     def _read(self, name: str, first: int, end: int) -> npt.NDArray[np.int32]:
         # Not a memory map: its pages would count as this process's memory, up to the whole corpus after an epoch.
-        return np.fromfile(self.folder / f"{name}.bin", dtype=np.int32, count=end - first, offset=first * 4)
+        file = _opened(self.folder, name)
+        return np.frombuffer(os.pread(file.fileno(), (end - first) * ITEM, first * ITEM), dtype=np.int32)
+
+
+@lru_cache(maxsize=32)
+def _opened(folder: Path, name: str) -> BinaryIO:
+    """A file of tokens, opened once in a process: a batch is made of hundreds of windows."""
+    return (folder / f"{name}.bin").open("rb", buffering=0)
 
 
 class Encoded(NamedTuple):

@@ -129,10 +129,14 @@ class WindowDataset(Dataset[list[Window]]):
     def window(self, index: int) -> Window:
         first, end = self.windows[index].tolist()
         ids, counts = self._read(first, end)
-        counts[: self.predict_from[index] - first] = CONTEXT
-        input_ids = torch.from_numpy(ids.astype(np.int64))
-        labels = input_ids.masked_fill(torch.from_numpy(counts) == CONTEXT, IGNORED)
-        return {"input_ids": input_ids, "labels": labels, "bytes": int(counts.clip(0).sum(dtype=np.int64))}
+        learnt = counts != CONTEXT
+        learnt[: self.predict_from[index] - first] = False
+        input_ids = ids.astype(np.int64)
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "labels": torch.from_numpy(np.where(learnt, input_ids, IGNORED)),
+            "bytes": int(counts[learnt].sum(dtype=np.int64)),
+        }
 
     def documents_of(self, index: int) -> list[int]:
         """The numbers of the documents that a window is of: one, unless documents are concatenated."""

@@ -4,20 +4,21 @@
 log-normalizer; the backward pass makes them once more and has each block's gradient in one product over all rows. That
 is a third more arithmetic than keeping the logits, and less work: nothing as large as the vocabulary's matrix is summed
 up chunk by chunk, and a block stays near the processor. The idea is that of Wijmans et al., "Cut Your Losses in
-Large-Vocabulary Language Models" (2024). `linear_cross_entropy_reference` is the same by the book.
+Large-Vocabulary Language Models" (2024). `linear_cross_entropy_reference` is the same by the book. On a GPU it is done
+another way (`losses/fused.py`): there memory is fast, and each small operation costs a pass over it.
 """
 
-import importlib
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-IGNORED = -100
-LIBRARY_DEVICE = "cuda"  # where the kernel of a library is taken if there is one
+from domaintune.losses import fused
+from domaintune.losses.fused import IGNORED, FusedLinearCrossEntropy, fused_losses
+
+FUSED_ON = "cuda"  # the device type that `losses/fused.py` is for
 # Of a block of logits: on a CPU 16 MB in bf16; elsewhere few blocks, since each is some thirty small kernels.
 BLOCK_ELEMENTS, ELEMENTS_ELSEWHERE, MIN_COLUMNS = 8 << 20, 64 << 20, 256
 NEAR_ELEMENTS = 256 << 10  # of them in fp32 at a time on a CPU: 1 MB stays in the cores' caches from pass to pass
@@ -48,7 +49,6 @@ def linear_cross_entropy(
 ) -> torch.Tensor:
     """Sum over rows of the cross entropy of `hidden @ weight.T + bias` against `labels`, in nats.
 
-    On CUDA by the kernel of liger-kernel where that is installed (`pip install 'domaintune[kernels]'`), else by ours.
     Products are computed in autocast's dtype where autocast is on, else in `hidden`'s; softmax and sums in fp32.
 
     Args:
@@ -66,48 +66,30 @@ def linear_cross_entropy(
     if drop:
         labelled = (labels != IGNORED).nonzero()[:, 0]
         hidden, labels = hidden.index_select(0, labelled), labels.index_select(0, labelled)
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    if device == LIBRARY_DEVICE and len(labels) and dtype != torch.float64 and (liger := liger_kernel()):
-        narrow_bias = None if bias is None else bias.to(dtype)
-        return _by_liger(liger, hidden.to(dtype), weight.to(dtype), narrow_bias, labels, label_smoothing)
-    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels, dtype, label_smoothing)
+    given, trains = (hidden, weight, bias, labels, _products_dtype(hidden), label_smoothing), torch.is_grad_enabled()
+    loss: torch.Tensor = (
+        FusedLinearCrossEntropy.apply(*given, trains) if _is_fused(hidden) else _LinearCrossEntropy.apply(*given)
+    )
     return loss
 
 
 @torch.no_grad()
 def linear_cross_entropy_of_each(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(N,) what each row adds to `linear_cross_entropy`, 0 where its label is -100. To measure with: no gradient."""
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    dtype = _products_dtype(hidden)
+    if _is_fused(hidden):
+        return fused_losses(hidden, weight, None, labels, dtype)
     losses, _ = _losses(hidden.to(dtype), weight, None, labels[:, None], 0.0, _exact(hidden))
     return losses[:, 0]
 
 
-@cache
-def liger_kernel() -> Callable[..., torch.Tensor] | None:
-    """Liger's function of the same purpose (Hsu et al., "Liger Kernel", 2024), or None where it isn't installed."""
-    try:
-        module = importlib.import_module("liger_kernel.transformers.functional")
-    except ImportError:
-        return None
-    function: Callable[..., torch.Tensor] = module.liger_fused_linear_cross_entropy
-    return function
+def _products_dtype(hidden: torch.Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
-def _by_liger(
-    liger: Callable[..., torch.Tensor],
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    labels: torch.Tensor,
-    label_smoothing: float,
-) -> torch.Tensor:
-    with torch.autocast(hidden.device.type, enabled=False):
-        # It sums the weight's gradient up chunk by chunk: in bf16 that would lose what the small ones add.
-        return liger(
-            hidden, weight, labels, bias, label_smoothing=label_smoothing, reduction="sum", accum_dtype=torch.float32
-        )
+def _is_fused(hidden: torch.Tensor) -> bool:
+    return hidden.device.type == FUSED_ON and hidden.dtype != torch.float64 and fused.kernel() is not None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

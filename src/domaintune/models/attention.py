@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from domaintune.config import UsageError
 
@@ -186,6 +187,21 @@ def isolate_documents(model: PreTrainedModel) -> None:
         raise UsageError(
             f"data.batching=packed: {model.config.model_type} keeps its own attention; {WAY_OUT}"
         ) from error
+
+
+def make_masks_unasked() -> None:
+    """Has transformers make every mask of padding that it is given, in this process.
+
+    It would look first whether a mask hides anything, to leave it out; each training step would wait for the GPU there.
+    """
+    for name, made in (("sdpa", sdpa_mask), ("eager", eager_mask)):
+        AttentionMaskInterface.register(name, partial(_unasked, made))
+
+
+def _unasked(made: Any, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> Any:
+    if attention_mask is not None:
+        kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    return made(*args, attention_mask=attention_mask, **kwargs)
 
 
 WAY_OUT = "data.batching=padded trains it one document a row"
