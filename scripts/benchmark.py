@@ -37,6 +37,7 @@ COMPARED: dict[str, Any] = {"train": training, "data": data, "classify": classif
 CORPUS_MEGABYTES = {"cpu": 4, "cuda": 8}  # of text to train on
 BLOCKS = 8  # of a document of --documents full
 PACKAGES = ("torch", "transformers", "trl", "liger-kernel")
+TOO_LARGE = "was killed: it needs more memory than this machine has; left out"
 DEFAULTS = {"cpu": (3, 1), "cuda": (1, 3)}  # rounds, and repeats within a process
 LAST_LINES = 15  # of what a method that failed has said
 SHARES = {"of_product_rate": "of the matmul rate", "mfu": "MFU"}
@@ -106,6 +107,7 @@ def compare(given: argparse.Namespace) -> None:
     products: Measured = {"product_rates": []} if trains and given.device == "cpu" else {}
     told = settings(given)
     title = " ".join(told).replace("--", "") + f" documents {given.documents}" if trains else f"{given.megabytes:g} MB"
+    failed = False
     found: dict[str, Any] = {"what": title, **circumstances(given), **products, "measured": measured}
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus.jsonl"
@@ -114,12 +116,14 @@ def compare(given: argparse.Namespace) -> None:
         for number in range(given.rounds):
             for group, name in [(each, name) for each in (products, measured) for name in each]:
                 result = measure(given.what, name, ["--corpus", str(corpus), *told, "--seed", str(number)])
-                if result is None:
+                if isinstance(result, str):
                     del group[name]
-                else:
-                    group[name].append(result)
+                    failed |= result != TOO_LARGE
+                    print(f"{name} {result}", flush=True)
+                    continue
+                group[name].append(result)
                 keep(found, given.json)
-                if result and group is measured:
+                if group is measured:
                     print(f"round {number + 1}: {name} {result['tokens_per_second']:,.0f} tokens/s", flush=True)
     if ours not in measured:
         raise SystemExit(f"without {ours} there is nothing to compare the others with")
@@ -128,6 +132,8 @@ def compare(given: argparse.Namespace) -> None:
     show(found["summary"], title, ours)
     if given.png:
         draw(found["summary"], title, ours, given.png)
+    if failed:
+        raise SystemExit(1)
 
 
 def keep(found: dict[str, Any], file: str | None) -> None:
@@ -138,16 +144,15 @@ def keep(found: dict[str, Any], file: str | None) -> None:
         new.replace(file)
 
 
-def measure(what: str, name: str, told: list[str]) -> dict[str, Any] | None:
-    """One method, in a process of its own; None where that failed, which is told."""
+def measure(what: str, name: str, told: list[str]) -> dict[str, Any] | str:
+    """What one method gives, in a process of its own; in words why there is nothing."""
     command, started = [sys.executable, __file__, "one", what, name, *told], time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == -signal.SIGKILL:  # the system does that when memory runs out
+        return TOO_LARGE
     if done.returncode:
-        why = f"failed with status {done.returncode}"
-        if done.returncode == -signal.SIGKILL:  # the system does that when memory runs out
-            why = "was killed: it needs more memory than this machine has"
-        print("\n".join([f"{name} {why}; left out", *done.stderr.splitlines()[-LAST_LINES:]]), flush=True)
-        return None
+        last = "\n".join(done.stderr.splitlines()[-LAST_LINES:])
+        return f"failed with status {done.returncode}; left out\n{last}"
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {**result, "process_seconds": time.perf_counter() - started}
 

@@ -146,6 +146,7 @@ def main() -> None:
 
     from domaintune.data.encoder import Encoder
     from domaintune.generation import Sampling, continue_text, encode_prompt, encode_question
+    from domaintune.hardware import prediction_device
     from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 
     tokenizer = load_tokenizer(checkpoint, task)
@@ -153,8 +154,7 @@ def main() -> None:
         raise UsageError(f"chat=true: {checkpoint.name} has no chat template")
     tokens = tokens_of(tokenizer)
     check_vocabulary(checkpoint, tokens)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(checkpoint, config.model, task, torch.float32, seed=0, tokens=tokens).to(device)
+    model = load_model(checkpoint, config.model, task, torch.float32, seed=0, tokens=tokens).to(prediction_device())
     encoder = Encoder(tokenizer)
     encode = (
         partial(encode_question, tokenizer, encoder)

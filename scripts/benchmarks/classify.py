@@ -57,7 +57,7 @@ IGNORED = -100
 
 Row = dict[str, Any]
 Results = dict[str, dict[str, list[dict[str, float]]]]  # of each set, of each method, of each seed
-Measure = Callable[[str, str, list[str]], dict[str, Any] | None]
+Measure = Callable[[str, str, list[str]], dict[str, Any] | str]
 
 
 @contextmanager
@@ -217,8 +217,8 @@ def compare(given: argparse.Namespace, measure: Measure) -> None:
         for each in given.sets:
             for name in METHODS:
                 result = measure("classify", name, settings(given, each, seed))
-                if result is None:
-                    raise SystemExit(1)  # `measure` has said why
+                if isinstance(result, str):
+                    raise SystemExit(f"{name} {result}")
                 result["process_seconds"] -= result["scoring_seconds"]
                 measured[each][name].append(result)
                 figures = f"{SETS[each]} {result['score']:.4f}, {result['training_seconds']:,.1f} s of training"

@@ -10,7 +10,8 @@ classic                  transformers' GPT2LMHeadModel, a document a row, cut at
 nanogpt                  what nanoGPT's train.py does on one GPU, with transformers' GPT2LMHeadModel: documents joined
                          and cut into blocks, causal SDPA without a mask, bf16 where the device has it, TF32, fused
                          AdamW (betas 0.9 and 0.95, decay of matrices alone), clipping, pinned batches fetched while the
-                         GPU computes; --compile compiles model and loss as one. No dropout, which is its own default
+                         GPU computes, a vocabulary rounded up to a multiple of 64; --compile compiles model and loss as
+                         one. No dropout, which is its own default
 trainer_padded           the batches and the precision of `classic` under Hugging Face's Trainer
 trainer_blocks           Hugging Face's Trainer on documents joined and cut into blocks, in bf16 where the device has it
 trainer_blocks_compiled  the same with torch_compile=True (with --compile)
@@ -153,14 +154,15 @@ def documents_of(given: argparse.Namespace) -> list[Any]:
         return [torch.from_numpy(tokens.ids(first, end)).long() for first, end in places]
 
 
-def plain_model(given: argparse.Namespace, drops: bool = True) -> Any:
-    """transformers' own, with its own dropout unless that is taken from it."""
+def plain_model(given: argparse.Namespace, drops: bool = True, **shape: int) -> Any:
+    """transformers' own, with its own dropout unless that is taken from it, and with other numbers in its shape."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(given.seed)
     dropout = {} if drops and given.dropout is None else dict.fromkeys(DROPOUTS, 0.0)
-    return GPT2LMHeadModel(GPT2Config(**SHAPES[given.shape], **dropout, bos_token_id=0, eos_token_id=0)).train()
+    shape = SHAPES[given.shape] | shape
+    return GPT2LMHeadModel(GPT2Config(**shape, **dropout, bos_token_id=0, eos_token_id=0)).train()
 
 
 def document_rows(given: argparse.Namespace) -> list[Any]:
@@ -216,7 +218,8 @@ def nanogpt(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_float32_matmul_precision("high")
     # Each has the first token of the next one too: as many are predicted as are read.
     blocks = torch.cat(documents_of(given)).unfold(0, given.block_size + 1, given.block_size)
-    model = plain_model(given, drops=False).to(given.device)
+    vocabulary = -(-SHAPES[given.shape]["vocab_size"] // 64) * 64
+    model = plain_model(given, drops=False, vocab_size=vocabulary).to(given.device)
     # Under torch.compile, transformers gives SDPA a mask, and so takes flash attention from it. It makes none for an
     # attention whose name it doesn't know.
     AttentionInterface.register("causal_sdpa", sdpa_attention_forward)
@@ -414,14 +417,14 @@ def domaintune_checkpointing(given: argparse.Namespace) -> dict[str, Any]:
     return domaintune(given, given.compile, checkpointing=True)
 
 
-def product_rates(given: argparse.Namespace) -> dict[str, Any]:
-    """What the device multiplies, for the share of it that the methods reach."""
+def product_rates(_given: argparse.Namespace) -> dict[str, Any]:
+    """What the processor multiplies, for the share of it that the methods reach."""
     import torch
 
     from domaintune.hardware import product_rate
 
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    return {name: product_rate(dtype, given.device, seconds=1.0) for name, dtype in dtypes.items()}
+    return {name: product_rate(dtype, seconds=1.0) for name, dtype in dtypes.items()}
 
 
 METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

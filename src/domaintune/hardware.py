@@ -28,7 +28,6 @@ GPU_TFLOPS = {
     "NVIDIA L40S": 362,
     "NVIDIA RTX A6000": 154.8,
 }
-LARGE_PRODUCT = (8192, 8192, 8192)  # on a GPU, where the start of a smaller one counts
 PRODUCT = (2048, 768, 3072)  # of a measured rate: GPT-2's widest layer over four rows of 512 tokens
 
 
@@ -82,6 +81,12 @@ def resolve_precision(wanted: str, device: str) -> tuple[str, str]:
     return "32", f"bf16 on {device} is not known to be fast"
 
 
+def prediction_device() -> str:
+    """The GPU where there is one, which multiplies as in training; else the processor."""
+    allow_tf32()
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def allow_tf32() -> None:
     """Products of fp32 matrices in TF32 (10 bits of mantissa) where the GPU has it: Ampere and later."""
     if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0):
@@ -101,17 +106,15 @@ def peak(device: str, precision: str) -> Peak | None:
     return None
 
 
-def product_rate(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.25) -> float:
-    """Floating-point operations a second of one matrix product: the median of as many as fit into the time."""
-    rows, inner, columns = PRODUCT if device == "cpu" else LARGE_PRODUCT
+def product_rate(dtype: torch.dtype, seconds: float = 0.25) -> float:
+    """Floating-point operations a second of one matrix product on the processor: the median of as many as fit in."""
+    rows, inner, columns = PRODUCT
     with torch.random.fork_rng(devices=[]):
-        left, right = (torch.randn(shape).to(device, dtype) for shape in ((rows, inner), (inner, columns)))
+        left, right = (torch.randn(shape).to(dtype) for shape in ((rows, inner), (inner, columns)))
     took: list[float] = []
     began = time.perf_counter()
     while time.perf_counter() - began < seconds or len(took) < 3:
         started = time.perf_counter()
         torch.mm(left, right)
-        if device == "cuda":
-            torch.cuda.synchronize()
         took.append(time.perf_counter() - started)
     return 2 * rows * inner * columns / statistics.median(took)

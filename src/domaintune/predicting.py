@@ -17,7 +17,7 @@ from domaintune.data.inputs import Input
 from domaintune.data.left_out import REFUSED
 from domaintune.data.tokenizing import CONTEXT
 from domaintune.generation import answers, encode_prompt, encode_question, fit_prompt
-from domaintune.hardware import allow_tf32
+from domaintune.hardware import prediction_device
 from domaintune.metrics import entities_of
 from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 from domaintune.models.locating import Checkpoint
@@ -53,12 +53,11 @@ class Predictor:
         cls, config: Config, checkpoint: Checkpoint, batch_size: int, max_new_tokens: int, chat: bool
     ) -> "Predictor":
         """Loads an exported model of a run with this config; onto the GPU where there is one."""
-        allow_tf32()  # as the run's validation did
         task = config.task.name
         exported = replace(config.model, init="pretrained", gradient_checkpointing=False)  # however the run began
         tokenizer = load_tokenizer(checkpoint, task)
         model = load_model(checkpoint, exported, task, torch.float32, seed=0, tokens=tokens_of(tokenizer)).eval()
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(prediction_device())
         return cls(config, tokenizer, model, batch_size, max_new_tokens, chat)
 
     def __call__(self, inputs: list[Input]) -> list[Row]:

@@ -63,11 +63,40 @@ def test_ours_is_compiled_where_the_others_are(compiled: bool, ours: str) -> Non
     assert benchmark.methods(given) == ["nanogpt", ours]
 
 
-def test_a_method_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.measure("train", "no_such_method", []) is None
+def test_a_method_that_fails_says_why() -> None:
+    why = benchmark.measure("train", "no_such_method", [])
+    assert isinstance(why, str)
+    assert why.startswith("failed with status 1; left out\n")
+    assert "KeyError" in why
+
+
+@pytest.mark.parametrize(
+    ("why", "code"), [("failed with status 1; left out\nKeyError", 1), (benchmark.TOO_LARGE, None)]
+)
+def test_a_failure_is_shown_and_ends_with_1_unless_memory_ran_out(
+    why: str, code: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "measure", lambda _what, name, _told: why if name == "classic" else run(10))
+    monkeypatch.setattr(data, "make_corpus", lambda *_: None)
+    given = argparse.Namespace(
+        what="data",
+        only=None,
+        megabytes=1.0,
+        rounds=2,
+        device="cpu",
+        compile=False,
+        json=str(tmp_path / "found.json"),
+        png=None,
+    )
+    try:
+        benchmark.compare(given)
+        ended = None
+    except SystemExit as stopped:
+        ended = stopped.code
+    assert ended == code
     shown = capsys.readouterr().out
-    assert "no_such_method failed with status 1; left out" in shown
-    assert "KeyError" in shown
+    assert shown.count(f"classic {why}") == 1
+    assert list(json.loads((tmp_path / "found.json").read_text())["summary"]) == ["processes", "domaintune"]
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """What runs on a GPU. Without one each test is skipped; `--device cpu` tries them there, on small shapes."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,16 +37,6 @@ def figure() -> Callable[[str], None]:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for line in FIGURES:
         terminalreporter.write_line(line)
-
-
-class Watching(L.Callback):
-    """The loss of each step, kept on the device."""
-
-    def __init__(self) -> None:
-        self.losses: list[torch.Tensor] = []
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        self.losses.append(pl_module.latest_step["loss"].detach().clone())
 
 
 @pytest.fixture
@@ -112,11 +100,3 @@ def command(device: str, tmp_path: Path) -> Callable[..., subprocess.CompletedPr
         return done
 
     return run
-
-
-KILLED = -signal.SIGKILL
-
-
-def result_of(folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return result

@@ -129,7 +129,7 @@ def test_linear_cross_entropy_is_the_reference_in_fp32(
 ) -> None:
     on_gpu = device == "cuda"
     rows, vocabulary, width = (8_192, vocabulary, width) if on_gpu else (64, vocabulary // 64, width // 16)
-    assert not on_gpu or fused.kernel() is not None
+    assert not on_gpu or fused.kernel(device) is not None
     draw = torch.Generator(device).manual_seed(0)
     hidden = torch.randn(rows, width, generator=draw, device=device).requires_grad_()
     weight = (torch.randn(vocabulary, width, generator=draw, device=device) * width**-0.5).requires_grad_()
@@ -152,6 +152,30 @@ def test_linear_cross_entropy_is_the_reference_in_fp32(
         with torch.no_grad():
             plain = linear_cross_entropy_reference(hidden, weight, labels, smoothing)
             assert error(linear_cross_entropy(hidden, weight, labels, smoothing), plain) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("smoothing", "biased"), [(0.0, True), (0.1, False), (0.1, True)])
+@pytest.mark.parametrize(("rows", "vocabulary"), [(37, 101), (5_000, 101), (37, 5_003), (5_000, 9_000)])
+def test_every_way_through_the_loss_is_the_reference(
+    device: str, rows: int, vocabulary: int, smoothing: float, biased: bool, dtype: torch.dtype
+) -> None:
+    """Fewer and more rows than are taken at a time, columns of less and more than a block of the kernel."""
+    rows, vocabulary = (rows, vocabulary) if device == "cuda" else (min(rows, 300), min(vocabulary, 501))
+    draw = torch.Generator(device).manual_seed(0)
+    hidden = torch.randn(rows, 64, generator=draw, device=device).requires_grad_()
+    weight = (torch.randn(vocabulary, 64, generator=draw, device=device) / 8).requires_grad_()
+    bias = torch.randn(vocabulary, generator=draw, device=device).requires_grad_() if biased else None
+    labels = torch.randint(vocabulary, (rows,), generator=draw, device=device)
+    labels[::5] = IGNORED
+    inputs = [hidden, weight] + ([bias] if bias is not None else [])
+    found = []
+    for function, narrow in ((linear_cross_entropy, dtype != torch.float32), (linear_cross_entropy_reference, False)):
+        with torch.autocast(device, dtype if narrow else torch.bfloat16, enabled=narrow):
+            loss = function(hidden, weight, labels, smoothing, bias=bias)
+        found.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
+    for got, wanted in zip(*found, strict=True):
+        assert error(got, wanted) < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
 def _ours(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

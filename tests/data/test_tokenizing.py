@@ -1,6 +1,8 @@
 import copy
 import itertools
 import json
+import os
+import pickle
 import random
 from itertools import chain, pairwise
 from pathlib import Path
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from domaintune.config import RunError
 from domaintune.data import tokenizing
 from domaintune.data.chatting import PLAIN_TEMPLATE
 from domaintune.data.documents import read_documents
@@ -513,3 +516,17 @@ def test_a_conversation_is_closed_unless_the_template_has_ended_it(
     made.chat_template = PLAIN_TEMPLATE.replace("eos_token if", f"eos_token + {ending!r} if")
     [one] = whole(made, instructed(tmp_path, made, {"messages": TALK[1:3]}))
     assert one.endswith(f"Two.{made.eos_token}{ending}{'' if closed else made.eos_token}")
+
+
+def test_tokens_are_read_piece_by_piece_and_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may hand over less than it was asked for."""
+    np.arange(100, dtype=np.int32).tofile(tmp_path / "ids.bin")
+    tokens = Tokens(tmp_path)
+    whole = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, parts, place: whole(file, [parts[0][:10]], place))
+    assert tokens.ids(3, 90).tolist() == list(range(3, 90))
+    assert tokens.ids(5, 5).tolist() == []
+    copied = pickle.loads(pickle.dumps(tokens))  # as workers that are spawned get it
+    assert copied.ids(98, 100).tolist() == [98, 99]
+    with pytest.raises(RunError, match=r"ids\.bin is damaged"):
+        tokens.ids(99, 102)

@@ -1,5 +1,6 @@
 import sys
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -239,7 +240,7 @@ def plain_kernel(
 def as_on_a_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of GPUs on a CPU: so many rows at a time, and torch in the place of the kernel."""
     monkeypatch.setattr(module, "FUSED_ON", "cpu")
-    monkeypatch.setattr(fused, "kernel", lambda: plain_kernel)
+    monkeypatch.setattr(fused, "kernel", lambda _device: plain_kernel)
     monkeypatch.setattr(fused, "ROWS", request.param)
 
 
@@ -300,13 +301,22 @@ class TestAsOnAGpu:
             loss.backward()
 
 
-def test_without_triton_a_gpu_does_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "domaintune.losses.softmax_kernel", None)  # as where its import fails
+def no_compiler(*_: Any) -> torch.Tensor:
+    raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
+
+
+@pytest.mark.parametrize(
+    ("found", "why"), [(None, "import of"), (SimpleNamespace(cross_entropy_in_place=no_compiler), "C compiler")]
+)
+def test_a_gpu_without_the_kernel_does_as_a_cpu(found: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "domaintune.losses.softmax_kernel", found)  # None: its import fails
     monkeypatch.setattr(module, "FUSED_ON", "cpu")
     fused.kernel.cache_clear()
     inputs = made(33, 24, 257)
     wanted = loss_and_gradients(linear_cross_entropy_reference, *inputs)
-    for got, reference in zip(loss_and_gradients(linear_cross_entropy, *inputs), wanted, strict=True):
+    with pytest.warns(UserWarning, match=f"without its kernel for GPUs, more slowly: .*{why}"):
+        obtained = loss_and_gradients(linear_cross_entropy, *inputs)
+    for got, reference in zip(obtained, wanted, strict=True):
         assert error(got, reference) < 1e-5
     fused.kernel.cache_clear()
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from transformers import (
+    AttentionMaskInterface,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -20,7 +21,7 @@ from transformers import (
 from domaintune.config import UsageError
 from domaintune.data.collating import pack, pad
 from domaintune.models import attention
-from domaintune.models.attention import check_isolation, isolate_documents
+from domaintune.models.attention import check_isolation, isolate_documents, make_masks_unasked
 from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 
@@ -55,6 +56,44 @@ def loss_and_gradient(made: CausalLM, batches) -> tuple[float, torch.Tensor]:
     total = sum(made(batch)[0] for batch in batches)
     total.backward()
     return float(total.detach()), torch.cat([p.grad.flatten() for p in made.parameters()])
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("padding", [0, 5])
+def test_masks_that_are_made_unasked_change_nothing(
+    family: str, attention: str, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sdpa", "eager"):  # put back afterwards
+        monkeypatch.setitem(AttentionMaskInterface._global_mapping, name, AttentionMaskInterface()[name])
+    torch.manual_seed(0)
+    model = {"bert": tiny.bert, "gpt2": gpt2, "llama": llama, "t5": tiny.t5}[family]().eval()
+    model.set_attn_implementation(attention)
+    ids = torch.randint(90, (3, 11))
+    mask = torch.ones_like(ids)
+    mask[1, 11 - padding :] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask, **({"decoder_input_ids": ids} if family == "t5" else {})}
+
+    def states_and_gradient() -> list[torch.Tensor]:
+        output = model(**inputs)
+        states = output[0] * mask[..., None] if family != "t5" else output[0]  # what stands on padding is nobody's
+        return [states, *torch.autograd.grad(states.square().mean(), list(model.parameters()), allow_unused=True)]
+
+    before = states_and_gradient()
+    attentions = []
+    make_masks_unasked()
+    for name in ("sdpa", "eager"):
+        made = AttentionMaskInterface()[name]
+        monkeypatch.setitem(
+            AttentionMaskInterface._global_mapping,
+            name,
+            lambda *a, made=made, **k: attentions.append(made(*a, **k)) or attentions[-1],
+        )
+    for wanted, got in zip(before, states_and_gradient(), strict=True):
+        assert (wanted is None) == (got is None)
+        if wanted is not None:
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+    assert any(made is not None for made in attentions)
 
 
 def varlen_by_hand(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size):

@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domaintune.caching import cached
+from domaintune.config import RunError
 from domaintune.data.chatting import Chats, Segment
 from domaintune.data.documents import Documents
 from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths
@@ -28,7 +29,6 @@ from domaintune.progress import progress
 
 FORMAT = 3  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
-ITEM = 4  # bytes of a token on the disk
 CONTEXT = -1  # in place of a token's bytes: it has no label
 
 
@@ -99,14 +99,24 @@ class Tokens:
 
     def _read(self, name: str, first: int, end: int) -> npt.NDArray[np.int32]:
         # Not a memory map: its pages would count as this process's memory, up to the whole corpus after an epoch.
-        file = _opened(self.folder, name)
-        return np.frombuffer(os.pread(file.fileno(), (end - first) * ITEM, first * ITEM), dtype=np.int32)
+        # Opened once, not for each of the hundreds of windows of a batch. Nobody seeks in it: workers share it.
+        if name not in self._files:
+            self._files[name] = (self.folder / f"{name}.bin").open("rb", buffering=0)
+        tokens = np.empty(end - first, dtype=np.int32)
+        left, place = tokens.view(np.uint8).data, first * tokens.itemsize
+        while left:  # Linux hands over no more than 2 GiB at once
+            read = os.preadv(self._files[name].fileno(), [left], place)
+            if not read:
+                raise RunError(f"{self.folder / name}.bin is damaged: delete {self.folder}")
+            left, place = left[read:], place + read
+        return tokens
 
+    @cached_property
+    def _files(self) -> dict[str, BinaryIO]:
+        return {}
 
-@lru_cache(maxsize=32)
-def _opened(folder: Path, name: str) -> BinaryIO:
-    """A file of tokens, opened once in a process: a batch is made of hundreds of windows."""
-    return (folder / f"{name}.bin").open("rb", buffering=0)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}  # open files aren't handed to other processes
 
 
 class Encoded(NamedTuple):

@@ -61,6 +61,8 @@ def _cross_entropy(
                 nothing = tl.zeros((block,), dtype=tl.float32)
                 tl.store(logits + first + places, nothing, mask=first + places < width)
         return
+    # Read before the first reduction, which all threads wait for: later another one may have put a slope there.
+    of_label = tl.load(logits + label).to(tl.float32)
     # Each thread keeps the maximum and the sum of its own columns; they meet once, at the end.
     highest = tl.full((block,), -1e30, dtype=tl.float32)
     normalizer = tl.zeros((block,), dtype=tl.float32)
@@ -75,7 +77,6 @@ def _cross_entropy(
             total += tl.where(inside, here, 0.0)
     top = tl.max(highest, 0)
     log_normalizer = top + tl.log(tl.sum(normalizer * tl.exp(highest - top), 0))
-    of_label = tl.load(logits + label).to(tl.float32)
     loss = log_normalizer - (1 - smoothing) * of_label
     if smooths:
         loss -= smoothing * tl.sum(total, 0) / columns

@@ -193,6 +193,7 @@ def make_masks_unasked() -> None:
     """Has transformers make every mask of padding that it is given, in this process.
 
     It would look first whether a mask hides anything, to leave it out; each training step would wait for the GPU there.
+    A batch without padding has a mask now, too, which keeps it from flash attention.
     """
     for name, made in (("sdpa", sdpa_mask), ("eager", eager_mask)):
         AttentionMaskInterface.register(name, partial(_unasked, made))
