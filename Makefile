@@ -1,6 +1,8 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3
 BIN := .venv/bin
+port ?= 6006
+shown = $(if $(sweep),logs/sweeps/$(sweep),logs)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train smollm2 minilm test test-all lint tensorboard benchmark gpu-check clean
@@ -39,8 +41,10 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-tensorboard: setup  ## all runs, or with sweep=NAME the trials of a sweep, at http://127.0.0.1:6006
-	$(BIN)/tensorboard --logdir $(if $(sweep),logs/sweeps/$(sweep),logs) --host 127.0.0.1
+tensorboard: setup  ## all runs, or with sweep=NAME the trials of a sweep, at http://127.0.0.1:6006 (port=)
+	@test -d $(shown) || { echo "there is no $(shown)$(if $(sweep),; sweeps are: $(notdir $(wildcard logs/sweeps/*)))"; exit 2; }
+	@echo "losses, rate, speed and memory side by side: http://127.0.0.1:$(port)/#custom_scalars"
+	$(BIN)/tensorboard --logdir $(shown) --host 127.0.0.1 --port $(port)
 
 benchmark: setup  ## tokens a second of the classic loop and of this program, on this machine
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'

@@ -2,10 +2,11 @@
 
     python scripts/evaluate.py run=NAME                             # the run's own test documents
     python scripts/evaluate.py run=NAME data.path=other.txt         # all documents of another text
-    python scripts/evaluate.py model.checkpoint=embedded:gpt2_tiny  # the model it started from, same documents
+    python scripts/evaluate.py run=NAME model.checkpoint=embedded:gpt2_tiny  # another model on the same documents
 
-run=NAME                a run by its name or folder; or
-model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
+run=NAME                a run by its name or folder, or a sweep's trial as SWEEP/TRIAL
+model.checkpoint=ID     an export/ folder, another local folder, a Hub id, embedded:gpt2_tiny or run:NAME. With run= it
+                        is measured on that run's documents, read and cut as that run did
 split=SIDE              train, val, test, or all; all where data.path is given and is another text than the run's,
                         else test
 data.KEY=VALUE          a setting of the data group: data.block_size, data.text_column, data.columns.prompt, ...
@@ -29,13 +30,13 @@ from domaintune.arguments import (
     PathsArguments,
     config_of_run,
     default_config,
-    exported,
     run_folder,
     split_arguments,
     typed,
 )
 from domaintune.config import PATHS, UsageError, check
 from domaintune.data.documents import SIDES
+from domaintune.data.fields import Fields
 from domaintune.data.finding import passed_over
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
@@ -44,7 +45,8 @@ from domaintune.models.families import check_family, check_vocabulary, check_wri
 from domaintune.models.locating import Checkpoint, locate, marks_of
 from domaintune.preparing import Prepared, check_block_size, labels_for
 from domaintune.recording import RunFolder, say
-from domaintune.settings import Config, PeftConfig
+from domaintune.run_exports import model_of_run
+from domaintune.settings import Config, DataConfig, PeftConfig
 from domaintune.wording import escaped
 
 SPLITS = ("train", "val", "test", "all")
@@ -60,13 +62,17 @@ class Arguments:
     paths: PathsArguments = field(default_factory=PathsArguments)
 
 
-def documents(config: Config, split: str, sha256: str | None) -> Splits:
-    """The documents to measure, as the test side; `sha256` is the hash of the documents that a run was split into.
+def documents(config: Config, split: str, sha256: str | None, marks: tuple[str, ...]) -> Splits:
+    """The documents to measure, as the test side.
+
+    Args:
+        sha256: of the documents that a run was split into.
+        marks: see `marks_of`.
 
     Raises:
         UsageError: there are none, or they are not split as the run's were: it may have been trained on them.
     """
-    splits = read_splits(config.data, config.paths.cache, marks_of(config))
+    splits = read_splits(config.data, config.paths.cache, marks)
     if sha256 is not None and splits.sha256() != sha256:
         raise UsageError(
             "the text or its split is not that of the run, which may have been trained on what would be measured. "
@@ -78,10 +84,10 @@ def documents(config: Config, split: str, sha256: str | None) -> Splits:
     return replace(splits, side=np.where(chosen, TEST, LEFT_OUT).astype(np.int8))
 
 
-def is_text_of(config: Config, earlier: dict[str, Any]) -> bool:
+def is_text_of(config: Config, earlier: dict[str, Any], marks: tuple[str, ...]) -> bool:
     """Whether the data group names the documents, and the split, that a run was made with, wherever they lie now."""
     try:
-        return read_splits(config.data, config.paths.cache, marks_of(config)).sha256() == earlier["data"]["sha256"]
+        return read_splits(config.data, config.paths.cache, marks).sha256() == earlier["data"]["sha256"]
     except UsageError:
         return False  # where it can't be read it is told once it is measured
 
@@ -98,43 +104,50 @@ def check_is_there(config: Config, run: str | None) -> None:
                 )
 
 
-def prepare(settings: dict[str, str]) -> Prepared:
-    """What the arguments name, checked and read."""
+def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
+    """What the arguments name, checked and read; and which side of the documents is measured, or `all`."""
     asked = Arguments()
     typed(asked, {key: settings.pop(key) for key in list(settings) if key.split(".")[0] in vars(asked)})
     run, split = asked.run, asked.split
-    if (run is None) == ("model.checkpoint" not in settings):
-        raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
+    if run is None and "model.checkpoint" not in settings:
+        raise UsageError("give run=NAME or model.checkpoint=ID_OR_FOLDER, or both: a model on the documents of a run")
     if split is not None and split not in SPLITS:
         raise UsageError(f"split={split}: must be one of {', '.join(SPLITS)}")
     if unknown := [key for key in settings if not key.startswith(SETTINGS)]:
         raise UsageError(f"there is no argument {unknown[0]}; --help lists them")
     config = default_config(paths=asked.paths)
     if run is not None:
-        folder = run_folder(run, config.paths.runs)
+        folder = run_folder(run, config.paths)
+        cache = config.paths.cache
         config = config_of_run(folder)
+        config.paths.cache, start = cache, config.model.checkpoint
     typed(config, settings)
-    if run is not None:
-        config.model.checkpoint = str(exported(folder))
+    if run is not None and "model.checkpoint" not in settings:
+        config.model.checkpoint = str(model_of_run(folder, cache))
     config.model.init = "pretrained"  # how a run's own weights began is no matter here, nor which it trained
     config.peft, config.model.freeze, config.optim.head_lr = PeftConfig(), [], None
     config = check(OmegaConf.structured(config))
     earlier = None if run is None else RunFolder(folder).earlier()
-    other = "data.path" in settings and not (earlier and is_text_of(config, earlier))
+    cut_by = config
+    if run is not None and "model.checkpoint" in settings:  # another model is measured on what the run's own cut
+        cut_by = replace(config, model=replace(config.model, checkpoint=start))
+    other = "data.path" in settings and not (earlier and is_text_of(config, earlier, marks_of(cut_by)))
     if earlier and "data.path" in settings and not other:
         say("note: data.path is the text of the run: of it the test side is measured, unless split says otherwise")
     for side in ("val", "test"):
         if other and f"data.{side}_path" not in settings:
             setattr(config.data, f"{side}_path", None)  # the run's own are of another text
-    for name in ("encoding", "subset", "split") if other else ():
+    # So are the encoding and the splits; and another text is cut as it is for any other model.
+    for name in ("encoding", "quoting", "strict", "dedup", "subset", "split", "unit", "marks") if other else ():
         if f"data.{name}" not in settings:
-            setattr(config.data, name, None)  # likewise
+            setattr(config.data, name, getattr(DataConfig(), name))
     if other and split in (None, "all") and config.data.dedup == "near":
         config.data.dedup = "exact"  # all documents are measured: none is held out from another
     if earlier and "data.path" not in settings:
         check_is_there(config, run)
     sha256 = earlier["data"]["sha256"] if earlier and not other else None
-    splits = documents(config, split or ("all" if other else "test"), sha256)
+    split = split or ("all" if other else "test")
+    splits = documents(config, split, sha256, marks_of(config if other else cut_by))
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
     check_family(checkpoint, config.task.name)
     check_writes(checkpoint, config.task.name)
@@ -147,7 +160,7 @@ def prepare(settings: dict[str, str]) -> Prepared:
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
         check_known(labels, labels_of(checkpoint, config.task.name), checkpoint)
-    return Prepared(config, splits, checkpoint, labels)
+    return Prepared(config, splits, checkpoint, labels), split
 
 
 def check_known(labels: Labels, known: tuple[list[str], bool] | None, checkpoint: Checkpoint) -> None:
@@ -163,7 +176,7 @@ def check_known(labels: Labels, known: tuple[list[str], bool] | None, checkpoint
 
 @told
 def main() -> None:
-    prepared = prepare(split_arguments(sys.argv[1:], __doc__ or ""))
+    prepared, side = prepare(split_arguments(sys.argv[1:], __doc__ or ""))
     from domaintune.training import evaluate
 
     metrics, labels, unit, splits = evaluate(prepared)
@@ -171,6 +184,10 @@ def main() -> None:
     for header in ("", prepared.checkpoint.name):
         table.add_column(Text(escaped(header)))
     table.add_row("documents", f"{len(splits.of('test')):,}")
+    table.add_row("of the sides" if side == "all" else "of the side", side)
+    if (piece := Fields.of(prepared.config.data).unit) != "file":
+        table.add_row("a document of a text file", f"a {piece}")
+    table.add_row("longest window", f"{prepared.config.data.block_size:,} tokens")
     for reason, rows in splits.left_out.items():
         table.add_row(f"left out: {reason}", f"{rows['rows']:,}")
     table.add_row("copies left out", f"{prepared.splits.duplicates:,}")

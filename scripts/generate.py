@@ -3,8 +3,8 @@
     python scripts/generate.py run=NAME prompt="The walrus operator"
     python scripts/generate.py model.checkpoint=openai-community/gpt2 prompts=prompts.txt temperature=0
 
-run=NAME                a run by its name or folder; or
-model.checkpoint=ID     an export/ folder, another local folder, a Hub id or embedded:gpt2_tiny
+run=NAME                a run by its name or folder, or a sweep's trial as SWEEP/TRIAL; or
+model.checkpoint=ID     an export/ folder, another local folder, a Hub id, embedded:gpt2_tiny or run:NAME
 prompt=TEXT             taken as it is, commas and equal signs included
 prompts=FILE            one prompt a line; of a table (.jsonl, .csv, ...) the field `prompt`; packed or not (.gz)
 data.encoding=          of that file; unset: UTF-8
@@ -18,18 +18,18 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from domaintune.arguments import (
     PathsArguments,
     config_of_run,
     default_config,
-    exported,
     remind_of_chats,
     run_folder,
     split_arguments,
     typed,
 )
-from domaintune.config import UsageError
+from domaintune.config import UsageError, find_checkpoint
 from domaintune.data.charsets import find_codec
 from domaintune.data.fields import Fields
 from domaintune.data.finding import TABLES, Source, kind_of_file
@@ -37,6 +37,7 @@ from domaintune.data.inputs import find_inputs, read_inputs
 from domaintune.exiting import told
 from domaintune.models.families import check_family, check_vocabulary, check_writes
 from domaintune.models.locating import locate
+from domaintune.run_exports import model_of_run
 from domaintune.settings import Config, DataConfig
 
 
@@ -103,17 +104,16 @@ def check_sampling(arguments: Arguments) -> None:
         raise UsageError(f"top_p={arguments.top_p:g}: must be above 0 and at most 1")
 
 
-def task_of(arguments: Arguments, config: Config) -> str | None:
-    """What a run's model does, as its config.yaml says; None of a checkpoint that is not named by a run.
+def model_and_task(arguments: Arguments, config: Config) -> tuple[str, str | None]:
+    """The model's folder or name, and what it does; of a checkpoint that no run is named for, that isn't known yet.
 
     Raises:
         UsageError: it doesn't write.
     """
     if arguments.run is None:
-        return None
-    folder = run_folder(arguments.run, config.paths.runs)
+        return find_checkpoint(arguments.model.checkpoint or "", config.paths), None
+    folder = run_folder(arguments.run, config.paths)
     trained = config_of_run(folder)
-    remind_of_chats(trained, folder, arguments.chat)
     task = trained.task.name
     if task == "masked_lm":
         raise UsageError(f"run={arguments.run}: it learnt to fill masked words in (task={task}), not to write text")
@@ -122,7 +122,22 @@ def task_of(arguments: Arguments, config: Config) -> str | None:
             f"run={arguments.run}: it learnt labels (task={task}), not to write text; "
             f"scripts/predict.py run={arguments.run} input=FILE output=FILE asks it"
         )
-    return task
+    export = model_of_run(folder, config.paths.cache)
+    remind_of_chats(trained, export, arguments.chat)
+    return str(export), task
+
+
+def streamer_of(tokenizer: Any) -> Any:
+    """Prints text as it is written, whole characters alone."""
+    from transformers import TextStreamer
+
+    from domaintune.generation import without_half
+
+    class WholeCharacters(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            super().on_finalized_text(without_half(text) if stream_end else text, stream_end)
+
+    return WholeCharacters(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
 
 @told
@@ -134,15 +149,13 @@ def main() -> None:
     prompts = read_prompts(arguments, config)
     if (arguments.run is None) == (arguments.model.checkpoint is None):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
-    task = task_of(arguments, config)
-    name = arguments.model.checkpoint or str(exported(run_folder(arguments.run or "", config.paths.runs)))
+    name, task = model_and_task(arguments, config)
     checkpoint = locate(name, cache=config.paths.cache)
     task = task or ("seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm")
     check_family(checkpoint, task)
     check_writes(checkpoint, task)
 
     import torch
-    from transformers import TextStreamer
 
     from domaintune.data.encoder import Encoder
     from domaintune.generation import Sampling, continue_text, encode_prompt, encode_question
@@ -162,7 +175,7 @@ def main() -> None:
         else partial(encode_prompt, tokenizer, encoder, model=model)
     )
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
-    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer = streamer_of(tokenizer)
     for number, prompt in enumerate(prompts):
         print("\n---\n" * (number > 0) + prompt, end="\n\n" if arguments.chat else "", flush=True)
         continue_text(model, tokenizer, encode(prompt), sampling, streamer)

@@ -10,9 +10,8 @@ Writes leaderboard.csv and report.html, one page to look at, into the sweep's fo
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from domaintune.arguments import PathsArguments, default_config, split_arguments, typed
+from domaintune.arguments import PathsArguments, default_config, split_arguments, sweep_folder, typed
 from domaintune.config import UsageError
 from domaintune.exiting import told
 from domaintune.leaderboard import tell
@@ -24,21 +23,13 @@ class Arguments:
     paths: PathsArguments = field(default_factory=PathsArguments)
 
 
-def sweep_folder(name: str, sweeps: str) -> Path:
-    """The folder of a sweep by its name or by its path. Raises UsageError where there is none."""
-    for folder in (Path(sweeps) / name, Path(name).expanduser()):
-        if folder.is_dir():
-            return folder
-    raise UsageError(f"name={name}: no sweep of this name in {sweeps}, and no such folder")
-
-
 @told
 def main() -> None:
     usage, arguments = __doc__ or "", Arguments()
     typed(arguments, split_arguments(sys.argv[1:], usage))
     if not arguments.name:
         raise UsageError(f"give name=NAME\n{usage}")
-    tell(sweep_folder(arguments.name, default_config(paths=arguments.paths).paths.sweeps))
+    tell(sweep_folder("name", arguments.name, default_config(paths=arguments.paths).paths))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Ask a finished run's model about new texts: labels, entities, or what it writes, one JSON object a line.
+"""Ask a finished run's model about new texts: labels, entities, or what it writes.
 
     python scripts/predict.py run=NAME input=texts.csv output=labels.jsonl
 
-run=NAME           a run by its name or folder
+run=NAME           a run by its name or folder, or a sweep's trial as SWEEP/TRIAL
 input=PATH         a file, a folder or a glob of what data.path takes; labels aren't needed. For entities a row has a
                    list of words or a text parted at spaces; .conll and .tsv files hold a word and its tag a line
-output=FILE        .jsonl, in the order of the input. The same command goes on where it was killed. It may lie in the
-                   folder of the input, where it isn't read
+output=FILE        .jsonl, or a table (.csv), in the order of the input, with the columns that the input has. The same
+                   command resumes where it was killed. It may lie in the folder of the input, where it isn't read
 data.text_column=  the column with the text; unset: the one that the run was trained on
 data.unit=         of .txt and .md: file, paragraph or line
 data.encoding=     of text files; unset: UTF-8, or the run's for a file that isn't
@@ -28,7 +28,6 @@ from domaintune.arguments import (
     PathsArguments,
     config_of_run,
     default_config,
-    exported,
     remind_of_chats,
     run_folder,
     split_arguments,
@@ -41,6 +40,7 @@ from domaintune.exiting import told
 from domaintune.models.locating import locate, marks_of
 from domaintune.outputs import Output, refuse_output
 from domaintune.progress import progress
+from domaintune.run_exports import model_of_run
 from domaintune.settings import TEXT_OR_TEXTS
 
 CHUNK = 512  # rows that are predicted together; what a kill can lose
@@ -87,12 +87,15 @@ def main() -> None:
     arguments = Arguments()
     typed(arguments, split_arguments(sys.argv[1:], __doc__ or ""))
     check_arguments(arguments)
-    folder = run_folder(arguments.run, default_config(paths=arguments.paths).paths.runs)
+    paths = default_config(paths=arguments.paths).paths
+    folder = run_folder(arguments.run, paths)
     config = config_of_run(folder)
-    remind_of_chats(config, folder, arguments.chat)
+    config.paths.cache = paths.cache
     if config.task.name == "masked_lm":
         raise UsageError(f"run={arguments.run}: a masked language model predicts nothing of a whole text")
-    config.model.checkpoint = str(exported(folder))
+    export = model_of_run(folder, config.paths.cache)
+    remind_of_chats(config, export, arguments.chat)
+    config.model.checkpoint = str(export)
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
     config.data.quoting = arguments.data.quoting or config.data.quoting
     found = find_inputs(arguments.input, config.data, config.paths.cache, arguments.data.encoding)
@@ -133,6 +136,7 @@ def main() -> None:
         while chunk := list(itertools.islice(rows, CHUNK)):
             output.add(predictor(chunk))
             advance(len(chunk))
+    output.finish()
     print(f"{total:,} rows in {output.file}" + f", {done:,} of them from before" * (done > 0))
 
 

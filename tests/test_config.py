@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from domaintune.config import DEFAULT_LR, UsageError, check, check_callbacks, nearest
-from domaintune.differing import differences, is_longer
+from domaintune.arguments import CONF
+from domaintune.config import DEFAULT_LORA_LR, DEFAULT_LR, UsageError, check, check_callbacks, leaves, no_such_setting
+from domaintune.differing import differences, has_default_lr, is_longer
 from domaintune.formats import CLASS_F1, LOGGED, MONITORS, direction
+from domaintune.hints import ELSEWHERE, nearest
 from domaintune.settings import Config
 
 SMALLEST: dict[str, Any] = {
@@ -57,7 +59,16 @@ def test_null_switches_a_part_off_or_all_of_them(group: str) -> None:
     assert getattr(checked(**{group: None}), group) == {}
 
 
-@pytest.mark.parametrize("key", ["name", "model.checkpoint", "task.monitor", "scheduler.name", "paths.cache"])
+def test_a_group_without_a_choice_is_switched_off() -> None:
+    config = composed()
+    for group in ("scheduler", "peft", "callbacks", "logger"):
+        config.pop(group, None)
+    without = check(config)
+    assert (without.scheduler.name, without.scheduler.warmup_steps, without.peft.name) == ("constant", 0, "none")
+    assert without.callbacks == without.logger == {}
+
+
+@pytest.mark.parametrize("key", ["name", "model.checkpoint", "task.monitor", "paths.cache"])
 def test_a_setting_without_a_default_is_missed(key: str) -> None:
     assert f"{key} is missing" in problem(**{key.replace(".", "__"): "???"})
 
@@ -66,7 +77,11 @@ def test_a_setting_without_a_default_is_missed(key: str) -> None:
     ("key", "meant"),
     [
         ("data.batchsize", "data.batch_size"),
-        ("optim.learning_rate", None),
+        ("optim.learning_rate", "optim.lr"),
+        ("learning_rate", "optim.lr"),
+        ("lora", "peft=lora"),
+        ("num_train_epochs", "trainer.max_epochs"),
+        ("report_to", "logger"),
         ("trainer.max_step", "trainer.max_steps"),
         ("training.max_steps", "trainer.max_steps"),
         ("sede", "seed"),
@@ -77,6 +92,22 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(key: str, meant: str
     message = problem(**{key.replace(".", "__"): 1})
     assert f"there is no setting {key}" in message
     assert meant is None or f"did you mean {meant}?" in message
+
+
+@pytest.mark.parametrize("key", ["trainer.profiler", "trainer.detect_anomaly", "trainer.fast_dev_run"])
+def test_nothing_is_guessed_where_nothing_is_alike(key: str) -> None:
+    assert "did you mean" not in problem(**{key.replace(".", "__"): 1})
+
+
+def test_each_name_of_another_program_is_a_setting_here() -> None:
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    known = {key for key, _ in leaves(OmegaConf.to_container(OmegaConf.structured(Config)))}
+    for meant in ELSEWHERE.values():
+        key, _, choice = meant.partition("=")
+        if choice and key in groups:
+            assert (CONF / key / f"{choice}.yaml").exists(), meant
+        else:
+            assert key in known | groups | {"callbacks.early_stopping.patience", "data.columns.label"}, meant
 
 
 def test_nearest_guesses_nothing_far_fetched() -> None:
@@ -206,7 +237,6 @@ def test_an_interpolation_that_leads_nowhere_is_told() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"trainer__max_epochs": None}, "nothing ends this run"),
         ({"trainer__max_epochs": -1}, "nothing ends this run"),
         ({"trainer__max_steps": 0}, "trainer.max_steps=0"),
         ({"trainer__max_steps": -2}, "trainer.max_steps=-2"),
@@ -235,8 +265,9 @@ def test_settings_that_contradict_each_other_are_told(settings: dict[str, Any], 
     "settings",
     [
         {"trainer__max_epochs": -1, "trainer__max_steps": 10},
+        {"trainer__max_epochs": -1, "trainer__max_time": "00:00:10:00", "scheduler__warmup_steps": 0},
+        {"trainer__max_epochs": -1, "trainer__max_time": {"minutes": 10}, "scheduler__warmup_steps": 0},
         {"trainer__max_epochs": None, "trainer__max_time": "00:00:10:00"},
-        {"trainer__max_epochs": None, "trainer__max_time": {"minutes": 10}},
         {"trainer__val_check_interval": 12, "trainer__accumulate_grad_batches": 4},
         {"trainer__val_check_interval": 0.5, "trainer__accumulate_grad_batches": 4},
         {"data__path": "a.txt", "data__val_path": "b.txt", "data__val_fraction": 0.0},
@@ -255,6 +286,29 @@ def test_the_learning_rate_that_was_measured_for_a_checkpoint_is_taken_for_it_al
     measured = {"some/model": 3e-3, "another/model": 7e-4}
     assert checked(model__measured_lr=measured).optim.lr == 3e-3
     assert checked(model__measured_lr=measured, model__checkpoint="a/folder").optim.lr == DEFAULT_LR == 5e-5
+
+
+def test_adapters_have_rates_of_their_own() -> None:
+    lora = {
+        "model__measured_lr": {"some/model": 3e-3},
+        "peft__name": "lora",
+        "peft__rank": 8,
+        "peft__alpha": 16,
+        "peft__dropout": 0.0,
+    }
+    assert checked(**lora, model__measured_lora_lr={"some/model": 7e-3}).optim.lr == 7e-3
+    assert checked(**lora).optim.lr == DEFAULT_LORA_LR == 5e-4, "never from a rate of full training"
+
+
+def test_the_rate_of_an_earlier_version_counts_as_its_default() -> None:
+    for peft, rate in (("none", 2e-3), ("lora", 2e-2)):
+        earlier = {
+            "model": {"checkpoint": "a", "measured_lr": {"a": 2e-3}},
+            "peft": {"name": peft},
+            "optim": {"lr": rate},
+        }
+        assert has_default_lr(earlier)
+        assert not has_default_lr({**earlier, "optim": {"lr": 1e-3}})
 
 
 def test_a_learning_rate_of_ones_own_wins() -> None:
@@ -470,3 +524,11 @@ def test_roles_of_messages_are_checked() -> None:
         in problem(**chats, data__roles={"narrator": "asistant"})
     )
     assert "data.roles goes with data=instructions" in problem(data__roles={"narrator": "user"})
+
+
+def test_an_argument_of_a_part_that_is_off_names_what_switches_it_on() -> None:
+    wanted = "there is no part callbacks.early_stopping; callbacks=early_stopping has it"
+    assert no_such_setting("callbacks.early_stopping.patience") == wanted
+    assert no_such_setting("callbacks.early_stopping") == wanted
+    assert "+callbacks.hello._target_=MODULE.CLASS" in no_such_setting("callbacks.hello")
+    assert "+callbacks.samples.top_k=VALUE" in no_such_setting("callbacks.samples.top_k")

@@ -52,6 +52,7 @@ def drawn(*names: str) -> Writer:
         ("[open]", "[/wontfix]"),
         (":smile:", "<b>&amp;"),
         ("Ärger", "Смех"),
+        ("إيجابي", "سلبي"),
         ("M" * 24, "W" * 24),
     ],
 )
@@ -67,6 +68,7 @@ def test_names_that_no_font_has_are_numbers_with_a_legend(monkeypatch: pytest.Mo
     writer = drawn("正面", "neutral", "नकारात्मक", "👩\u200d👩\u200d👧")
     assert writer.names == ["1", "neutral", "3", "4"]
     assert writer.texts == ["    1: 正面\n    3: नकारात्मक\n    4: 👩\u200d👩\u200d👧"]
+    assert drawn("ポジティブ", "neutral").names == ["1", "neutral"]
     assert drawn("正面", "1").names == ["#1", "1"], "told from a class of that name"
     drawing.fonts_for.cache_clear()
 

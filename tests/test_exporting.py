@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from domaintune.config import UsageError
 from domaintune.data.tokenizing import tokenizer_sha256
-from domaintune.exporting import check_export, export
+from domaintune.exporting import export, rehearse_export
 from domaintune.models import adapters
 from domaintune.models.adapters import add_adapters, merge_adapters
 from domaintune.settings import PeftConfig
@@ -118,6 +118,8 @@ def test_an_export_that_merging_has_changed_is_told(
         merged.lm_head.weight.data.neg_()
 
     monkeypatch.setattr(adapters, "merge_adapters", too_much)
+    with pytest.raises(UsageError, match="could not be exported: the export opens to another model: its answers"):
+        rehearse(model, tokenizer, tmp_path)
     with pytest.raises(RuntimeError, match="opens to another model: its answers"):
         export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
 
@@ -133,7 +135,7 @@ def chatting(tokenizer: Any) -> Any:
 
 
 def exported(folder: Path, model: Any, tokenizer: Any, task_name: str = "causal_lm") -> Path:
-    check_export(model, tokenizer, "some/model", task_name)
+    rehearse_export(model, tokenizer, {"input_ids": PROBE}, task_name, "some/model", folder)
     export(model, tokenizer, folder / "export", "card", {"input_ids": PROBE}, task_name)
     return folder / "export"
 
@@ -153,19 +155,39 @@ def test_settings_that_need_no_sampling_stay_without(tmp_path: Path, tokenizer: 
     assert (saved.do_sample, saved.max_new_tokens) == (GenerationConfig().do_sample, 9)
 
 
-def test_what_can_not_be_saved_is_told_before_the_training(tokenizer: Any) -> None:
+def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
+    rehearse_export(model, tokenizer, {"input_ids": PROBE}, "causal_lm", "some/model", folder)
+
+
+def test_what_can_not_be_saved_is_told_before_the_training(tmp_path: Path, tokenizer: Any) -> None:
     model = made(tokenizer)
     model.generation_config.num_return_sequences = 3  # of one beam
     own = model.generation_config
-    with pytest.raises(UsageError, match=r"model\.checkpoint=some/model: transformers would not save.*"):
-        check_export(model, tokenizer, "some/model", "causal_lm")
+    with pytest.raises(
+        UsageError, match=r"model\.checkpoint=some/model: what is trained from it could not be exported"
+    ):
+        rehearse(model, tokenizer, tmp_path)
     assert model.generation_config is own
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_trying_changes_neither_model_nor_tokenizer(tokenizer: Any) -> None:
+def test_weights_that_can_not_be_saved_are_told_before_the_training(tmp_path: Path, tokenizer: Any) -> None:
+    model = made(tokenizer)
+    model.transformer.h[0].ln_1.weight = model.transformer.h[0].ln_2.weight  # which transformers does not know of
+    with pytest.raises(UsageError, match="could not be exported"):
+        rehearse(model, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_trying_changes_neither_model_nor_tokenizer(tmp_path: Path, tokenizer: Any, lora: bool) -> None:
     model, own = made(tokenizer), copy.deepcopy(tokenizer)
-    before = model.generation_config.to_dict()
-    check_export(model, own, "some/model", "causal_lm")
+    if lora:
+        add_adapters(model, PeftConfig(name="lora", rank=4, alpha=8.0, dropout=0.0), seed=0, train_head=False)
+    before, weights = model.generation_config.to_dict(), copy.deepcopy(model.state_dict())
+    rehearse(model, own, tmp_path)
+    assert model.state_dict().keys() == weights.keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    assert model.training
     assert (own.pad_token, own.padding_side) == (None, tokenizer.padding_side)
     assert model.generation_config.to_dict() == before
 

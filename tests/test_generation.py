@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,3 +229,26 @@ def test_a_question_that_can_not_be_asked_is_told(tokenizer: Any) -> None:
     chats.chat_template = "{{ raise_exception('system first') }}"
     with pytest.raises(UsageError, match="chat=true: the chat template refuses it: system first"):
         encode_question(chats, Encoder(chats), "Hello?")
+
+
+def test_what_is_written_ends_in_no_half_character(tokenizer: Any) -> None:
+    whole = ids(tokenizer, "a 漢字")
+    assert len(whole) > 4, "more tokens than characters"
+    assert text_of(tokenizer, whole, [0]) == "a 漢字"
+    assert text_of(tokenizer, whole[:-1], [0]) == "a 漢"
+
+
+def test_what_is_streamed_ends_in_no_half_character(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    from generate import streamer_of
+
+    ids = tokenizer("漢字", add_special_tokens=False)["input_ids"]
+    assert len(ids) > 4, "its characters are cut into bytes"
+    streamer = streamer_of(tokenizer)
+    streamer.put(torch.tensor([[0]]))  # the prompt
+    for token in ids[:-1]:
+        streamer.put(torch.tensor([token]))
+    streamer.end()
+    assert capsys.readouterr().out == "漢\n"

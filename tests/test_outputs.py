@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,20 @@ def test_another_models_output_is_refused_and_fresh_replaces_it(tmp_path: Path) 
     assert written(tmp_path) == rows(0, 2)
     assert output(tmp_path, fresh=True, model="b", input=["y"]).begin(2) == 0
     assert output(tmp_path, model="b", input=["y"]).begin(2) == 0
+
+
+def test_a_table_that_lost_rows_is_not_written_over(tmp_path: Path) -> None:
+    file = tmp_path / "out.csv"
+    for kept in (0, 3):
+        out = Output(file, {"model": "a"}, fresh=False)
+        assert out.begin(1) == kept
+        if kept == 0:
+            out.add(rows(0, 3))
+        out.finish()
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:1]))
+    with pytest.raises(UsageError, match="0 rows are there, and others were written"):
+        Output(file, {"model": "a"}, fresh=False).begin(1)
+    assert Output(file, {"model": "a"}, fresh=True).begin(1) == 0
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -112,7 +127,8 @@ def test_what_lies_beside_an_output_is_no_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "better"),
     [
-        ("a.csv", "a.jsonl"),
+        ("a.csv", None),
+        ("a.csv.rows.jsonl", "a.csv.jsonl"),
         ("a.TSV", "a.jsonl"),
         ("a.b.parquet", "a.b.jsonl"),
         ("a.jsonl.gz", "a.jsonl"),
@@ -126,7 +142,7 @@ def test_rows_of_json_are_not_called_otherwise(tmp_path: Path, name: str, better
     if better is None:
         refuse_output(tmp_path / name, [])
     else:
-        with pytest.raises(UsageError, match=f"the rows are JSON, .*; take output={tmp_path / better}$"):
+        with pytest.raises(UsageError, match=f"rows are JSON lines .*; take output={tmp_path / better}$"):
             refuse_output(tmp_path / name, [])
 
 
@@ -139,4 +155,43 @@ def test_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
 def test_the_advised_output_is_no_input_either(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(UsageError, match=r"take output=.*a\.predictions\.jsonl$"):
-        refuse_output(tmp_path / "a.csv", [str(tmp_path / "a.jsonl")])
+        refuse_output(tmp_path / "a.tsv", [str(tmp_path / "a.jsonl")])
+
+
+def table(folder: Path, model: str = "a") -> Output:
+    return Output(folder / "out.csv", {"model": model}, fresh=False)
+
+
+def test_a_table_has_a_column_for_each_field_once_it_is_complete(tmp_path: Path) -> None:
+    out = table(tmp_path)
+    assert out.begin(2) == 0
+    out.add([{"row": "a:1", "text": 'é,"\n\r\ud83d', "scores": {"x": 0.5}}, {"row": "a:2", "left_out": "why"}])
+    assert not (tmp_path / "out.csv").exists()
+    assert table(tmp_path).begin(2) == 2, "goes on with the rows of a process that was killed"
+    out.add([{"row": "a:3", "text": None, "labels": ["x"]}])
+    out.finish()
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [list(row) for row in found] == [["row", "text", "scores", "left_out", "labels"]] * 3
+    assert [row["text"] for row in found] == ['é,"\n\r\\ud83d', "", ""]
+    assert (found[0]["scores"], found[1]["left_out"], found[2]["labels"]) == ('{"x": 0.5}', "why", '["x"]')
+    assert {file.name for file in tmp_path.iterdir()} == {"out.csv", "out.csv.made_from.json"}
+    whole = (tmp_path / "out.csv").read_bytes()
+    again = table(tmp_path)
+    assert again.begin(2) == 3
+    again.finish()
+    assert (tmp_path / "out.csv").read_bytes() == whole
+    with pytest.raises(UsageError, match="was made with another model"):
+        table(tmp_path, model="b").begin(2)
+
+
+def test_an_unfinished_table_of_another_model_is_refused(tmp_path: Path) -> None:
+    table(tmp_path).begin(2)
+    with pytest.raises(UsageError, match="was made with another model"):
+        table(tmp_path, model="b").check()
+
+
+def test_an_input_is_no_unfinished_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.rows.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match=r"a\.csv\.rows\.jsonl is one of the inputs"):
+        refuse_output(tmp_path / "a.csv", [str(tmp_path / "a.csv.rows.jsonl")])

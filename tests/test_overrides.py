@@ -254,3 +254,19 @@ def test_a_sweep_has_no_single_config_to_show():
 
 def test_a_space_behind_a_comma_is_told():
     assert "type no space behind the commas" in explain("data.path=a.txt,")
+
+
+def test_null_takes_a_group_away(compose):
+    assert to_hydra(["logger=null", "callbacks.samples=null"]) == ["logger=none", "callbacks.samples=null"]
+    assert to_hydra(["-m", "scheduler=null,cosine"]) == ["scheduler=constant,cosine", "-m"]
+    config = check(
+        compose(*to_hydra(["logger=null", "callbacks=null", "scheduler=null", "peft=null", "experiment=null"]))
+    )
+    assert config.logger == config.callbacks == {}
+    assert (config.scheduler.name, config.peft.name) == ("constant", "none")
+
+
+@pytest.mark.parametrize("override", ["trainer=null", "data=Null", "model=null", "callbacks=null,default"])
+def test_a_group_that_a_run_needs_is_not_taken_away(override):
+    with pytest.raises(UsageError, match="null is no choice here"):
+        to_hydra(["-m", override])

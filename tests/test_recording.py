@@ -236,3 +236,18 @@ def test_what_an_earlier_version_took_and_is_refused_today_is_still_evaluated(tm
     wrong = EARLIER.replace("monitor: val/f1, mode: max", "monitor: val/loss, mode: max", 1)
     (tmp_path / "config.yaml").write_text(wrong.replace("warmup_steps: 0.05", "warmup_steps: 1.5"))
     assert config_of_run(tmp_path).task.mode == "min"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("python train.py name=a fresh=true", "The same command without fresh=true resumes from"),
+        ("python train.py name=a", "The same command resumes from"),
+    ],
+)
+def test_an_interrupted_run_says_what_resumes_it(tmp_path: Path, config: Config, command: str, says: str) -> None:
+    run = RunFolder(tmp_path / "a")
+    run.claim(config, HASHES, command)
+    run.checkpoints.mkdir()
+    run.last.touch()
+    assert run.how_to_resume().startswith(says)

@@ -16,22 +16,23 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
-    "settings formats wording",
-    "config writing progress",
+    "settings formats wording hints",
+    "config writing progress output_log",
     "overrides",
     "caching saving locking outputs differing",
     "data models losses optim metrics memory hardware sharding recording exiting drawing",
-    "preparing generation exporting reporting arguments queueing results",
-    "leaderboard",
+    "preparing generation exporting arguments queueing results pruning",
+    "leaderboard reporting",
     "tasks callbacks sweeps",
     "trainers predicting",
     "training",
+    "run_exports",
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
     "library embedded own_files charsets finding left_out cells decoding fields chats rows marking reading inputs "
     "documents deduplicating splitting classes labelling encoder chatting tokenizing encoding packing sampling "
-    "collating windows examples accounting datamodule example_datamodule"
+    "collating windows unigram examples accounting datamodule example_datamodule"
 ).split()
 
 MODULES = {

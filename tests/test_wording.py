@@ -1,6 +1,8 @@
+import subprocess
+
 import pytest
 
-from domaintune.wording import escaped, escaped_lines, shortened
+from domaintune.wording import escaped, escaped_lines, for_shell, shortened
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,13 @@ def test_what_is_too_long_keeps_its_ends(length: int) -> None:
     short = shortened(text, length)
     assert len(short) == min(length, len(text))
     assert (short[:2], short[-2:]) == ("be", "nd")
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "it's", "2+2=\n", "a'b\\n\tc\r\n", "日記", "$HOME", "", "a\x1b[1m", "\u2028", "a\x85\\x85"]
+)
+def test_an_argument_comes_back_from_the_shell(text: str) -> None:
+    typed = for_shell(text)
+    assert "\n" not in typed
+    done = subprocess.run(["bash", "-c", f"printf %s {typed}"], capture_output=True, check=True)
+    assert done.stdout.decode() == text

@@ -151,7 +151,7 @@ def hashes(run: Path) -> dict[str, str]:
     logging.getLogger("tensorboard").setLevel(
         logging.ERROR
     )  # that it leaves out what was drawn twice is what is wanted
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     curves = {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]

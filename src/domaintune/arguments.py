@@ -4,16 +4,17 @@ import functools
 import sys
 import typing
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config import UsageError, check, no_such_setting, one_or_list
+from domaintune.config import UsageError, check, find_run, no_such_setting, one_or_list
 from domaintune.overrides import kind_of, quote, read_text
 from domaintune.recording import read_config
-from domaintune.settings import Config
+from domaintune.settings import Config, PathsConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 TRUTHS = {  # as Hydra reads them
@@ -104,38 +105,48 @@ def _words(types: Any) -> str:
     return "true or false" if bool in kinds else "a whole number" if int in kinds else "a number"
 
 
-def run_folder(run: str, runs: str) -> Path:
-    """The folder of a run by its name or by its path.
+def run_folder(run: str, paths: PathsConfig) -> Path:
+    """The folder of a run by its name, of a sweep's trial by SWEEP/TRIAL, or of either by its path.
 
     Raises:
         UsageError: there is none.
     """
-    for folder in (Path(runs) / run, Path(run).expanduser()):
-        if (folder / "config.yaml").is_file():
+    try:
+        return find_run(run, paths)
+    except UsageError as error:
+        raise UsageError(f"run={run}: {error}") from error
+
+
+def sweep_folder(key: str, name: str, paths: PathsConfig) -> Path:
+    """The folder of a sweep by its name or by its path.
+
+    Args:
+        key: what the name was given as.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder in (Path(paths.sweeps) / name, Path(name).expanduser()):
+        if folder.is_dir():
             return folder
-    raise UsageError(f"run={run}: no run of this name in {runs}, and no such folder of a run")
+    raise UsageError(f"{key}={name}: no sweep of this name in {paths.sweeps}, and no such folder")
 
 
-def exported(folder: Path) -> Path:
-    """The export of a run's folder. Raises UsageError where the run has not come so far."""
-    if not (folder / "export").is_dir():
-        raise UsageError(f"{folder} has no export/: its run has not finished; the same command goes on with it")
-    return folder / "export"
-
-
-def remind_of_chats(config: Config, folder: Path, chat: bool) -> None:
+def remind_of_chats(config: Config, export: Path, chat: bool) -> None:
     """Says that chat=true asks as training did, where a run may have learnt from chats."""
-    if config.data.format == "instructions" and (folder / "export" / "chat_template.jinja").exists() and not chat:
+    if config.data.format == "instructions" and (export / "chat_template.jinja").exists() and not chat:
         print("note: of a run that learnt from chats, chat=true asks as its training did", file=sys.stderr)
 
 
 def default_config(*overrides: str, paths: PathsArguments | None = None) -> Config:
     """What `python train.py`, with these overrides and paths, would run."""
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
     chosen = {} if paths is None else {name: path for name, path in vars(paths).items() if path is not None}
     given = [f"paths.{name}={quote(path)}" for name, path in chosen.items()]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    inside_train = GlobalHydra.instance().is_initialized()
+    with nullcontext() if inside_train else initialize_config_dir(str(CONF), version_base="1.3"):
         return check(compose("train", overrides=["logger=none", *given, *overrides]))
 
 

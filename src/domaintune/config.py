@@ -3,14 +3,15 @@
 This module imports nothing heavy: a wrong setting is told before torch and Lightning are loaded (seconds).
 """
 
-import difflib
 import importlib.util
+import json
 import math
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +34,9 @@ from domaintune.formats import (
     WRITTEN,
     direction,
 )
-from domaintune.settings import Config
+from domaintune.hints import ELSEWHERE, nearest
+from domaintune.settings import Config, PathsConfig
+from domaintune.wording import for_shell
 
 PATHS = ("path", "val_path", "test_path")  # of the data group
 PARTS = ("callbacks", "logger")  # groups whose members are parts with a `_target_`
@@ -42,11 +45,13 @@ FILLED = (
     *("name", "model.checkpoint", "data.text_column", "data.label_separator", "data.group_column", "data.encoding"),
     *("data.subset", "data.split", *(f"data.{path}" for path in PATHS)),
 )
+EXPORT_NOTES = "domaintune.json"  # in an export: what this program knows of it
+RUN = "run:"  # before the name of a run in model.checkpoint
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
-# What LoRA learns best with, over the rate of full training (Schulman et al., "LoRA Without Regret", 2025).
-LORA_LR_FACTOR = 10
 WATCHERS = ("EarlyStopping", "ModelCheckpoint")  # Lightning's, which take `min` where no mode is given
 DEFAULT_LR = 5e-5  # what Hugging Face's Trainer takes too; suits checkpoints of 100M parameters and more
+DEFAULT_LORA_LR = 5e-4  # LoRA learns best at ten times that (Schulman et al., "LoRA Without Regret", 2025)
+MEASURED = ("measured_lr", "measured_lora_lr")  # of the model group: {checkpoint: the rate that was measured for it}
 
 
 class UsageError(Exception):
@@ -71,6 +76,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.dedup": ("exact", "near", "none"),
     "data.batching": ("packed", "padded", "concatenated"),
     "scheduler.name": ("cosine", "linear", "constant"),
+    "checkpoint.keep": ("all", "best"),
     "run.on_nonfinite": ("stop", "skip"),
     "trainer.precision": ("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
 }
@@ -139,19 +145,37 @@ def check(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     _make_absolute(config)
     _set_directions(config)
-    config.optim.lr = config.optim.lr or default_lr(config.model.checkpoint, config.model.measured_lr, config.peft.name)
+    if config.trainer.max_epochs is None:
+        config.trainer.max_epochs = 1 if config.trainer.max_steps == -1 else -1
+    _take_rate_of_export(config)
+    config.optim.lr = config.optim.lr or default_lr(vars(config.model), config.peft.name)
     return config
 
 
-def default_lr(checkpoint: str, measured: Mapping[str, float], peft: str) -> float:
+def _take_rate_of_export(config: Config) -> None:
+    """An export of this program learns at the rates that were measured for the checkpoint that it was made from."""
+    notes = read_object(Path(config.model.checkpoint) / EXPORT_NOTES)
+    for name in MEASURED:
+        measured, rate = getattr(config.model, name), notes.get(name)
+        if config.model.checkpoint not in measured and isinstance(rate, float):
+            setattr(config.model, name, {**measured, config.model.checkpoint: rate})
+
+
+def rates_of(peft: str) -> tuple[str, float]:
+    """Where the model group keeps the rates that were measured for `peft.name`, and the rate of other checkpoints."""
+    return ("measured_lora_lr", DEFAULT_LORA_LR) if peft == "lora" else ("measured_lr", DEFAULT_LR)
+
+
+def default_lr(model: Mapping[str, Any], peft: str) -> float:
     """The learning rate where none is set.
 
     Args:
-        measured: `model.measured_lr`, {checkpoint: rate}.
+        model: the model group, {setting: value}.
         peft: `peft.name`.
     """
-    full = measured.get(checkpoint, DEFAULT_LR)
-    return full * LORA_LR_FACTOR if peft == "lora" else full
+    name, otherwise = rates_of(peft)
+    rate: float = (model.get(name) or {}).get(model["checkpoint"], otherwise)
+    return rate
 
 
 def _set_directions(config: Config) -> None:
@@ -176,10 +200,68 @@ def _make_absolute(config: Config) -> None:
     for name in PATHS:
         path = getattr(data, name)
         setattr(data, name, [_absolute(each) for each in path] if isinstance(path, list) else path and _absolute(path))
-    if os.path.isdir(folder := os.path.expanduser(config.model.checkpoint)):
-        config.model.checkpoint = os.path.abspath(folder)
     for name, path in vars(config.paths).items():
         setattr(config.paths, name, os.path.expanduser(path))
+    config.model.checkpoint = find_checkpoint(config.model.checkpoint, config.paths)
+
+
+def find_checkpoint(checkpoint: str, paths: PathsConfig) -> str:
+    """The absolute folder of a checkpoint on this machine, of `run:NAME` the export of that run; else its name.
+
+    Raises:
+        UsageError: there is no such run, or it has no export yet.
+    """
+    if not checkpoint.startswith(RUN):
+        folder = os.path.expanduser(checkpoint)
+        return os.path.abspath(folder) if os.path.isdir(folder) else checkpoint
+    name = checkpoint.removeprefix(RUN)
+    try:
+        run = find_run(name, paths)
+    except UsageError as error:
+        raise UsageError(f"model.checkpoint={checkpoint}: {error}") from error
+    if not has_export(run):
+        makes = f"python scripts/export.py {for_shell(f'run={run}')} makes one of its best weights so far"
+        raise UsageError(f"model.checkpoint={checkpoint}: the run has no export/; {makes}")
+    return str(run.absolute() / "export")
+
+
+def has_export(run: Path) -> bool:
+    """Whether the export/ in a run's folder is there, and of its best weights.
+
+    One that was made before the run had finished, or before it went on, is of other weights than best.ckpt now.
+    """
+    if not (run / "export").is_dir():
+        return False
+    result, notes = read_object(run / "result.json"), read_object(run / "export" / EXPORT_NOTES)
+    try:
+        best = (run / "checkpoints" / "best.ckpt.sha256").read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
+        best = None
+    return result.get("status") == "finished" or (best is not None and notes.get("best_sha256") == best)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def find_run(name: str, paths: PathsConfig) -> Path:
+    """The folder of a run by its name, of a sweep's trial by SWEEP/TRIAL, or of either by its path.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder in (Path(paths.runs) / name, Path(paths.sweeps) / name, Path(name).expanduser()):
+        if (folder / "config.yaml").is_file():
+            return folder
+    if (folder := Path(paths.sweeps) / name).is_dir():
+        trials = sorted(file.parent.name for file in folder.glob("*/config.yaml"))
+        raise UsageError(f"it is a sweep; its trials are {', '.join(f'{name}/{trial}' for trial in trials) or 'none'}")
+    raise UsageError(f"no run of this name in {paths.runs}, no trial in {paths.sweeps}, and no such folder of a run")
 
 
 def _absolute(path: str) -> str:
@@ -193,17 +275,10 @@ def one_or_list(what: str, problems: list[str]) -> str:
     return f"{what}: {problems[0]}" if len(problems) == 1 else f"{what}:\n  - " + "\n  - ".join(problems)
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """`; did you mean X?` if one of `known` resembles `word`, else an empty string."""
-    same_end = [name for name in known if name.split(".")[-1] == word.split(".")[-1]]
-    close = same_end or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 FREE = (
     "callbacks",
     "logger",
-    "model.measured_lr",
+    *(f"model.{name}" for name in MEASURED),
     "data.columns",
     "data.roles",
     "trainer.max_time",
@@ -242,6 +317,14 @@ def _fill(schema: Any, settings: dict[str, Any]) -> dict[str, str]:
 
 def no_such_setting(key: str, settings: Any = Config) -> str:
     """The message for an unknown key of a dataclass (by default the run's), naming the nearest known one."""
+    group, _, part = key.partition(".")
+    if settings is Config and group in PARTS and part:
+        if part.split(".")[0] in ELSEWHERE:
+            name = part.split(".")[0]
+            return f"there is no part {group}.{name}; {ELSEWHERE[name]} has it"
+        if "." in part:
+            return f"{key} is set nowhere; another argument of a part is written with a plus: +{key}=VALUE"
+        return f"there is no part {key}; a new one is written with a plus: +{key}._target_=MODULE.CLASS"
     known = [name for name, _ in leaves(OmegaConf.to_container(OmegaConf.structured(settings)))]
     return f"there is no setting {key}{nearest(key, known)}"
 
@@ -333,7 +416,7 @@ def _schedule(schema: Any) -> Iterator[str]:
 
 def ends_by_time_alone(max_steps: int, max_epochs: int | None) -> bool:
     """Whether neither steps nor epochs end a run, so that its length isn't known."""
-    return max_steps == -1 and max_epochs in (None, -1)
+    return max_steps == -1 and max_epochs == -1
 
 
 def _partial_training(schema: Any) -> Iterator[str]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from domaintune.config import default_lr, ends_by_time_alone, leaves, needs_direction
+from domaintune.config import MEASURED, default_lr, ends_by_time_alone, leaves, needs_direction
 from domaintune.settings import Config
 
 # Settings that cannot move the numbers: a run may go on with others.
 MAY_DIFFER = (
     "name",
     "fresh",
-    "model.measured_lr",  # optim.lr is what came of it
+    *(f"model.{name}" for name in MEASURED),  # optim.lr is what came of them
     "data.num_workers",
     "trainer.log_every_n_steps",
     "checkpoint.",
@@ -94,9 +94,11 @@ def by_content(config: dict[str, Any], hashes: Mapping[str, str | None]) -> dict
 
 def has_default_lr(config: dict[str, Any]) -> bool:
     """Whether the learning rate of a config is the one that its checkpoint has by default."""
-    model, peft = config["model"], (config.get("peft") or {}).get("name", "none")
     lr: float = config["optim"]["lr"]
-    return lr == default_lr(model["checkpoint"], model.get("measured_lr") or {}, peft)
+    model, peft = config["model"], (config.get("peft") or {}).get("name", "none")
+    if peft == "lora" and "measured_lora_lr" not in model:  # an earlier version took ten times the other rate
+        return lr == 10 * default_lr(model, "none")
+    return lr == default_lr(model, peft)
 
 
 def may_differ(key: str) -> bool:

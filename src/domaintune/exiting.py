@@ -16,6 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf.errors import OmegaConfBaseException
 
 from domaintune.config import RunError, UsageError, no_such_setting
+from domaintune.output_log import copy_output
 from domaintune.overrides import explain, hand_to_hydra, register_resolvers
 
 P = ParamSpec("P")
@@ -43,6 +44,7 @@ def told(main: Callable[P, R]) -> Callable[P, R]:
 def run_command(main: Callable[[], Any]) -> None:
     """Runs a command that Hydra composes; what it can't compose ends like a UsageError."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let its exceptions through, to be told apart here
+    copy_output()
     register_resolvers()
     try:
         hand_to_hydra()

@@ -1,22 +1,26 @@
 """A trained model -> a folder that plain transformers opens, checked by opening it."""
 
 import copy
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
-from domaintune.config import UsageError
+from domaintune.config import EXPORT_NOTES, UsageError
 from domaintune.data.chatting import stop_ids
 from domaintune.models.loading import AUTO_CLASSES
 from domaintune.writing import PART
 
 TOLERANCE = 1e-4  # relative: the same weights on the same device differ by rounding at most
+REHEARSED = 300_000_000  # parameters, which take a second or two to write and read
 MERGED = 5e-2  # adapters that are added to weights of 8 bits of mantissa round more
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -29,6 +33,7 @@ def export(
     card: str,
     probe: dict[str, torch.Tensor],
     task_name: str = "causal_lm",
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes safetensors, tokenizer, generation config and model card; replaces an older export.
 
@@ -39,6 +44,7 @@ def export(
         card: README.md, with front matter.
         probe: what the model's forward takes, one row; the exported model must answer alike.
         task_name: which of transformers' Auto classes must open it.
+        notes: what this program is to know of it, for domaintune.json; see `config.EXPORT_NOTES`.
 
     Raises:
         RuntimeError: the folder opens to another model.
@@ -56,6 +62,8 @@ def export(
         model.save_pretrained(beside, safe_serialization=True)
         tokenizer.save_pretrained(beside)
         (beside / "README.md").write_text(card, encoding="utf-8")
+        if notes:
+            (beside / EXPORT_NOTES).write_text(json.dumps(notes), encoding="utf-8")
         _check(model, beside, probe, task_name)
         if folder.exists():
             shutil.rmtree(folder)
@@ -89,11 +97,20 @@ def _can_be_saved(config: GenerationConfig) -> bool:
     return True
 
 
-def check_export(model: PreTrainedModel, tokenizer: Any, name: str, task_name: str) -> None:
-    """Tries on copies what `export` will do beside the weights: what can't be saved is told before the training.
+def rehearse_export(
+    model: PreTrainedModel, tokenizer: Any, probe: dict[str, torch.Tensor], task_name: str, name: str, beside: Path
+) -> None:
+    """Does before training what `export` will do after it, in a temporary folder: what can't be saved is told now.
+
+    Of a model with more than `REHEARSED` parameters the weights are left out: writing them takes too long.
+
+    Args:
+        probe, task_name: see `export`.
+        name: of the checkpoint.
+        beside: the folder on whose disk the export will lie.
 
     Raises:
-        UsageError: the checkpoint `name` brings something that transformers doesn't save.
+        UsageError: transformers does not save the model, or opens another one, or the disk is full.
     """
     own = model.generation_config if model.can_generate() else None
     try:
@@ -101,18 +118,39 @@ def check_export(model: PreTrainedModel, tokenizer: Any, name: str, task_name: s
             model.generation_config = copy.deepcopy(own)
         tokenizer = copy.deepcopy(tokenizer)
         make_ready(model, tokenizer, task_name)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(prefix="rehearsal-", suffix=PART, dir=beside) as folder:
             model.config.save_pretrained(folder)
             if own is not None:
                 model.generation_config.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UsageError(
-            f"model.checkpoint={name}: transformers would not save what was trained from it: {error}"
-        ) from error
+            if hasattr(model, "peft_config"):
+                from domaintune.models.adapters import save_adapter  # peft takes seconds to import
+
+                save_adapter(model, Path(folder) / "adapter")
+            if model.num_parameters() <= REHEARSED:
+                whole = merged_copy(model, probe) if hasattr(model, "peft_config") else model
+                whole.save_pretrained(folder, safe_serialization=True)
+                try:
+                    _check(whole, Path(folder), probe, task_name)
+                except OSError as error:  # of transformers, which does not find what it needs in the folder
+                    raise ValueError(error) from error
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{beside}: an export can't be written there: {error}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise UsageError(f"model.checkpoint={name}: what is trained from it could not be exported: {error}") from error
     finally:
         if own is not None:
             model.generation_config = own
+
+
+def merged_copy(model: PreTrainedModel, probe: dict[str, torch.Tensor]) -> PreTrainedModel:
+    """A model with its adapters merged; the given one keeps them. Raises RuntimeError where it answers otherwise."""
+    from domaintune.models.adapters import merge_adapters  # peft takes seconds to import
+
+    copied = copy.deepcopy(model)
+    merge_adapters(copied)
+    _check_alike(_answers(model, probe), _answers(copied, probe), MERGED)
+    return copied
 
 
 def _check(model: PreTrainedModel, folder: Path, probe: dict[str, torch.Tensor], task_name: str) -> None:

@@ -86,7 +86,12 @@ def answers(
 def text_of(tokenizer: Any, ids: list[int], ends: list[int]) -> str:
     """What a model has written, up to the first of the tokens that end it: not all of these are special ones."""
     stop = next((place for place, number in enumerate(ids) if number in ends), len(ids))
-    return str(tokenizer.decode(ids[:stop], skip_special_tokens=True))
+    return without_half(str(tokenizer.decode(ids[:stop], skip_special_tokens=True)))
+
+
+def without_half(text: str) -> str:
+    """A text without the bytes at its end that are no whole character: the model was stopped within one."""
+    return text.rstrip("\ufffd")
 
 
 def _written(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.text import Text
 from domaintune.results.outcomes import Sweep, Trial, read_sweep, shown, varied_keys
 from domaintune.results.page import page
 from domaintune.results.ranking import Ranking, Row, rank
-from domaintune.wording import escaped_lines
+from domaintune.wording import escaped_lines, for_shell
 from domaintune.writing import write_whole
 
 CSV, REPORT = "leaderboard.csv", "report.html"
@@ -56,20 +57,24 @@ def write(folder: Path) -> Leaderboard:
     return board
 
 
-def tell(folder: Path) -> None:
-    """Writes both files of a sweep, prints its table, and says where they are. Raises as `write`."""
+def tell(folder: Path, failures: bool = True) -> None:
+    """Writes both files of a sweep, prints its table, and says where they are. Raises as `write`.
+
+    Args:
+        failures: whether to say why trials failed, where nobody has said so before.
+    """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    print_board(write(folder), console)
+    print_board(write(folder), console, failures)
     console.print(Text(f"{folder / CSV}, {folder / REPORT}"), soft_wrap=True)
 
 
-def print_board(board: Leaderboard, console: Console) -> None:
-    """Rankings with their verdicts, then what failed and why."""
+def print_board(board: Leaderboard, console: Console, failures: bool = True) -> None:
+    """Rankings with their verdicts and what to do with the best trial, then what failed and why."""
     for number, ranking in enumerate(board.rankings, start=1):
         if len(board.rankings) > 1:
             console.print(_text(f"ranking {number}: {apart(ranking)}", style="bold"))
         table = Table()
-        for header in ("", *board.varied, ranking.metric, "seeds", "to the best", "p", "verdict"):
+        for header in ("", *board.varied, ranking.metric, "seeds", "gap to best", "p", "verdict"):
             table.add_column(_text(header))
         for place, row in enumerate(ranking.rows, start=1):
             values = (shown(row.settings[key]) for key in board.varied)
@@ -78,12 +83,30 @@ def print_board(board: Leaderboard, console: Console) -> None:
         console.print(_text(ranking.conclusion()))
         if ranking.why:
             console.print(_text(ranking.why))
+        if ranking.rows and ranking.rows[0].finished:
+            best = best_trial(ranking)
+            measure = f"python scripts/evaluate.py {for_shell(f'run={best.folder}')}"
+            start = " ".join(map(for_shell, (*what_was_learnt(best), f"model.checkpoint=run:{best.folder}")))
+            told = f"the best trial: {measure} measures it, python train.py {start} starts from it"
+            console.print(_text(told), soft_wrap=True)
     if not board.rankings:
         console.print("no trial has finished yet")
-    for trial in board.unfinished:
+    for trial in board.unfinished if failures else ():
         console.print(_text(f"{trial.state}  {trial.name}: {trial.why or 'stopped'}", style="red"))
     if waiting := board.sweep.count("pending", "running"):
         console.print(f"{waiting} of {len(board.sweep.trials)} trials have not ended")
+
+
+def best_trial(ranking: Ranking) -> Trial:
+    """Of the first configuration the trial with the best metric."""
+    values = ranking.rows[0].values
+    return ranking.rows[0].finished[int(values.argmin() if ranking.lower_is_better else values.argmax())]
+
+
+def what_was_learnt(trial: Trial) -> list[str]:
+    """What was typed of its task and its data."""
+    typed = shlex.split(trial.result["command"])[2:]
+    return [each for each in typed if each.partition("=")[0].split(".")[0] in ("data", "task", "experiment")]
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -18,12 +18,14 @@ from hydra.core.override_parser.types import Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from domaintune.config import UsageError, no_such_setting
+from domaintune.config import PARTS, UsageError, no_such_setting
 from domaintune.settings import Config
 
 MAKE_DICT = "make_dict"  # the resolver of a dict whose keys Hydra's grammar can't read
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # have no schema, and are made before a config is checked
+OFF = {"scheduler": "constant", "peft": "none", "logger": "none"}  # {group: its choice that is empty}
+ALONE = ("callbacks", "experiment")  # groups that have none, and can be left out
 PREFIX = re.compile(r"\+{0,2}")
 CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
 KINDS: dict[Any, str] = {
@@ -95,6 +97,10 @@ def _rewrite(override: str, sweeps: bool) -> str:
     if not equals or key.startswith("~"):
         return override
     setting = PREFIX.sub("", key, count=1)
+    if is_group(setting) or setting in (*PARTS, "experiment"):
+        value = _without_null(setting, value)
+        if value == "null":
+            return f"~{setting}"  # Hydra has no null for a group
     if is_group(setting) and _inside(value, "[]") is not None:
         several = ",".join(part.strip() for part in _parts(_inside(value, "[]") or ""))
         raise UsageError(
@@ -115,6 +121,20 @@ def _rewrite(override: str, sweeps: bool) -> str:
     if sweeps and (varied := _varied(value)) is not None:
         return f"{key}={','.join(_write(read_text(part, kind)) for part in varied)}"
     return f"{key}={_write(read_text(value, kind))}"
+
+
+def _without_null(group: str, value: str) -> str:
+    """The choices of a group with the one that is empty in place of `null`; a group without such a choice can go alone.
+
+    Raises:
+        UsageError: no run is without the group.
+    """
+    choices = [part.strip() for part in value.split(",")]
+    if "null" not in map(str.lower, choices):
+        return value
+    if group not in OFF and (group not in ALONE or len(choices) > 1):
+        raise UsageError(f"{group}={value}: null is no choice here; without {group}= the usual one is taken")
+    return ",".join(OFF.get(group, "null") if choice.lower() == "null" else choice for choice in choices)
 
 
 # What a setting takes.
@@ -322,6 +342,13 @@ def _write(value: Value) -> str:
 def quote(text: str) -> str:
     """A text in quotes, as Hydra's grammar takes it whole."""
     return str(QuotedString(text, Quote.double).with_quotes())
+
+
+def as_one_value(argument: str) -> str:
+    """An argument of a single run as it means the same behind `-m`, where the commas of a text part values."""
+    key, _, value = argument.partition("=")
+    is_text = kind_of(key.lstrip("+")) in ("text", "text or texts")
+    return f"{key}={quote(value)}" if is_text and _varied(value) else argument
 
 
 def _write_dict(value: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """A finished run's model on new texts: labels with their probabilities, entities, or what it writes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from domaintune.data.cells import is_missing
 from domaintune.data.chatting import Chats
 from domaintune.data.datamodule import pad_token_id
 from domaintune.data.encoder import Encoder
@@ -25,6 +26,13 @@ from domaintune.settings import Config
 from domaintune.tasks.sequence_classification import SequenceClassification
 
 DIGITS = 7  # of a probability
+# {task: the names of what is predicted of a row}
+PREDICTED = {
+    "sequence_classification": ("label", "labels", "probabilities"),
+    "token_classification": ("entities", "tokens", "tags", "probabilities"),
+    "seq2seq": ("text",),
+    "causal_lm": ("text",),
+}
 Row = dict[str, Any]
 Ids = list[np.ndarray]
 
@@ -72,8 +80,9 @@ class Predictor:
         with torch.no_grad():
             found = iter(list(predict(asked)) if asked else [])
         why = [{"left_out": row.left_out} if row.left_out else {} for row in inputs]
-        rows = zip(inputs, why, strict=True)
-        return [{"row": row.place, **(next(found) if row.text is not None else odd)} for row, odd in rows]
+        given = (next(found) if row.text is not None else odd for row, odd in zip(inputs, why, strict=True))
+        rows = zip(inputs, given, strict=True)
+        return [{"row": row.place, **beside(row.columns, self.config.task.name, new), **new} for row, new in rows]
 
     @cached_property
     def _specials(self) -> Specials:
@@ -162,6 +171,19 @@ class Predictor:
     def _written(self, prompts: list[torch.Tensor]) -> list[Row]:
         texts = answers(self.model, self.tokenizer, prompts, self.max_new_tokens, self.batch_size)
         return [{"text": text} for text in texts]
+
+
+def beside(columns: Mapping[str, Any], task_name: str, predicted: Row) -> Row:
+    """A row's own columns beside what was predicted of it; one that has the name of a prediction is `input.NAME`.
+
+    The words of a sentence, which a prediction repeats, stand there once.
+    """
+    taken = ("row", "left_out", *PREDICTED[task_name])
+    return {
+        f"input.{name}" if name in taken else name: None if is_missing(value) else value
+        for name, value in columns.items()
+        if not (name == "tokens" and predicted.get(name) == value)
+    }
 
 
 def _rounded(chance: torch.Tensor) -> float:

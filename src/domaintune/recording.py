@@ -17,12 +17,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config import DEFAULT_LR, RunError, UsageError
+from domaintune.config import RunError, UsageError, rates_of
 from domaintune.differing import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.locking import Lock
 from domaintune.overrides import typed_arguments
 from domaintune.settings import Config
-from domaintune.wording import escaped_lines
+from domaintune.wording import escaped_lines, for_shell
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
 
 Change = tuple[str, Any, Any]  # a setting, its old and its new value
@@ -69,10 +69,22 @@ class RunFolder:
     def best(self) -> Path:
         return self.checkpoints / "best.ckpt"
 
+    def only_for_training(self) -> list[Path]:
+        """Checkpoints to go on from, and damaged ones. A finished run needs them only to train longer."""
+        checkpoints = (self.last, self.previous)
+        damaged = self.checkpoints.glob("*.damaged")
+        files = [*checkpoints, *map(checksum_file, checkpoints), *sorted(damaged)]
+        return [file for file in files if file.is_file()]
+
     @property
     def validation(self) -> Path:
         """What best.ckpt makes of each validation document."""
         return self.path / "validation.npz"
+
+    @property
+    def output(self) -> Path:
+        """What the run's commands printed."""
+        return self.path / "output.log"
 
     @property
     def export(self) -> Path:
@@ -152,6 +164,15 @@ class RunFolder:
         self.update(**{name: {"sha256": digest} for name, digest in hashes.items()})
         return False
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of the folder while the block runs. Raises UsageError where one is in it."""
+        self._lock.take()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def has_finished(self, config: Config, hashes: dict[str, str | None]) -> bool:
         """Whether a run of this config has finished here. Raises UsageError where it was one of another config."""
         earlier, longer = self._earlier_of(config, hashes)
@@ -162,7 +183,14 @@ class RunFolder:
         earlier = self.earlier() or {}
         if earlier.get("status") != "finished" and not (self.last.exists() or self.previous.exists()):
             return {}, ""  # nothing to go on from
-        return earlier, self._refuse_another(config, hashes, earlier)
+        longer = self._refuse_another(config, hashes, earlier)
+        if longer and not (self.last.exists() or self.previous.exists()):
+            raise UsageError(
+                f"{self.path} can't train longer{longer.replace('; trained longer', '')}: checkpoint.keep=best or "
+                f"scripts/prune.py removed the last weights. Take another name, and start from its best ones with "
+                f"{for_shell(f'model.checkpoint=run:{self.path}')}; or fresh=true to start over"
+            )
+        return earlier, longer
 
     def _newest_whole_checkpoint(self) -> Path:
         """last.ckpt, or where that is damaged or missing the one before it."""
@@ -187,6 +215,8 @@ class RunFolder:
         """What lets the run train longer than before, in words."""
         before = read_config(self.path)
         changed = self._without_moves(differences(before, asdict(config)), hashes, before, config)
+        if earlier.get("steps") == config.trainer.max_steps:  # what ended it; an earlier version recorded epochs, too
+            changed = [change for change in changed if change[0] != "trainer.max_epochs"]
         longer = [change for change in changed if is_longer(*change)]
         changed = [change for change in changed if change not in longer]
         for name in ("data", "weights", *[name for name in ("checkpoint",) if name in earlier and name in hashes]):
@@ -216,6 +246,16 @@ class RunFolder:
                 _keep_lr(before, config)
         return [change for change in changed if change[0] not in moved]
 
+    def how_to_resume(self) -> str:
+        """What goes on with a run that has not finished."""
+        named = f" with name={for_shell(self.path.name)}" if STAMP.fullmatch(self.path.name) else ""
+        if "fresh=true" in shlex.split(self.result.get("command", "")):
+            named += " without fresh=true"
+        if not (self.last.exists() or self.previous.exists()):
+            return f"The same command{named} starts over: there is no checkpoint yet"
+        asks = "; until then its best.ckpt can be evaluated" if self.best.exists() else ""
+        return f"The same command{named} resumes from {self.last}{asks}"
+
     def _move_aside(self) -> None:
         if any(file != self._lock.file for file in self.path.iterdir()):
             aside = self.path.with_name(f"{self.path.name}.before-{now().replace(':', '-')}")
@@ -232,6 +272,7 @@ class RunFolder:
         except (KeyboardInterrupt, SystemExit):
             with suppress(OSError):
                 self.update(status="interrupted", ended=now())
+                say(f"interrupted. {self.how_to_resume()}")
             raise
         except BaseException as error:
             with suppress(OSError):  # where the disk is full, that is what is told
@@ -246,8 +287,9 @@ class RunFolder:
 def _keep_lr(before: dict[str, Any], config: Config) -> None:
     """The rate that was measured for a checkpoint stays, and is known under the checkpoint's new name, too."""
     if config.optim.lr != before["optim"]["lr"]:
-        measured = before["model"]["measured_lr"].get(before["model"]["checkpoint"], DEFAULT_LR)
-        config.model.measured_lr = {**config.model.measured_lr, config.model.checkpoint: measured}
+        name = rates_of(config.peft.name)[0]
+        measured = {**getattr(config.model, name), config.model.checkpoint: before["optim"]["lr"]}
+        setattr(config.model, name, measured)
         config.optim.lr = before["optim"]["lr"]
 
 

@@ -16,9 +16,11 @@ from rich.text import Text
 from domaintune.data.finding import passed_over
 from domaintune.data.left_out import counted
 from domaintune.optim.schedules import warmup_length
+from domaintune.overrides import as_one_value
 from domaintune.recording import RunFolder, optional, read_config
+from domaintune.results.outcomes import trial_overrides
 from domaintune.settings import Config
-from domaintune.wording import escaped
+from domaintune.wording import escaped, for_shell
 
 EMBEDDED = {
     "domain": "embedded: the documentation of Python",
@@ -43,6 +45,7 @@ DATA_OF = {
     "pairs": "summaries",
 }
 CLASSES = 12  # that a line names
+LONGEST_PROMPT = 120  # characters of a prompt that is printed to be typed again
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -202,6 +205,8 @@ def _print_result(run: RunFolder) -> None:
         before = f"{metrics['before'][name]:.4g}" if name in metrics["before"] else ""
         table.add_row(Text(escaped(name.removeprefix("val/"))), before, f"{after:.4g}")
     console.print(table)
+    for verdict in verdicts(result, read_config(run.path)):
+        _say(f"note: {verdict}")
     before, after = result["samples"]["before"], result["samples"]["after"]
     for prompt in [prompt for prompt in after if prompt in before][:1]:
         for when, texts in (("before", before), ("after", after)):
@@ -213,10 +218,28 @@ def _print_result(run: RunFolder) -> None:
         f"{result['fit_seconds']:.0f} s with validations, peak memory {result['peak_memory_gb']:.2f} GB"
     )
     folder = _shown(run)
-    _say(f"saved in {folder}: best.ckpt and last.ckpt in checkpoints/, a model for transformers in export/")
+    kept = " and ".join(file.name for file in (run.best, run.last) if file.exists())
+    _say(f"saved in {folder}: {kept} in checkpoints/, a model for transformers in export/")
     _say("try next", style="bold")
-    for arguments in _next_commands(run, folder, next(iter(after), "The ").split("\n")[0]):
-        _say("  " + shlex.join([_from_here(sys.executable), *arguments]))
+    for arguments in _next_commands(run, folder, next(iter(after), "The ")):
+        _say("  " + " ".join(map(for_shell, [_from_here(sys.executable), *arguments])))
+
+
+def verdicts(result: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
+    """What is bad about the outcome of a run, in words: its monitored metric is judged."""
+    before, after, monitor = result["metrics"]["before"], result["metrics"]["after"], config["task"]["monitor"]
+    sign = -1 if config["task"]["mode"] == "max" else 1
+    if monitor in before and not sign * after[monitor] < sign * before[monitor]:
+        yield (
+            f"training did not help: {monitor} was {before[monitor]:.4g} before and is {after[monitor]:.4g} at its "
+            f"best after. The learning rate may be too high: optim.lr={config['optim']['lr'] / 10:.2g} is a tenth of it"
+        )
+    unigram = (result.get("unigram") or {}).get("val/loss")
+    if unigram is not None and after["val/loss"] > unigram:
+        yield (
+            f"val/loss {after['val/loss']:.4g} is worse than {unigram:.4g}, which the frequencies of the text's tokens "
+            f"alone give: the model has not learnt the text. Train longer, or with another optim.lr"
+        )
 
 
 def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[str]]:
@@ -224,16 +247,37 @@ def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[s
     config = read_config(run.path)
     task, format = config["task"]["name"], config["data"]["format"]
     if format == "instructions" and (run.export / "chat_template.jinja").exists():
-        yield ["scripts/generate.py", f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
+        yield [_program("scripts/generate.py"), f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
     elif task in ("causal_lm", "seq2seq"):
-        yield ["scripts/generate.py", f"run={folder}", f"prompt={opening}"]
+        prompt = opening if len(opening) <= LONGEST_PROMPT else "YOUR_PROMPT"
+        yield [_program("scripts/generate.py"), f"run={folder}", f"prompt={prompt}"]
     elif task == "masked_lm":  # it predicts nothing of a whole text, and is there to learn labels next
-        yield ["train.py", "data=sentiment", f"model.checkpoint={folder}/export", "data.path=YOUR_LABELLED_TEXTS.csv"]
+        start = f"model.checkpoint={folder}/export"
+        yield [_program("train.py"), "data=sentiment", start, "data.path=YOUR_LABELLED_TEXTS.csv"]
     else:
-        yield ["scripts/predict.py", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
-    yield ["scripts/evaluate.py", f"run={folder}"]
-    data = "masked" if task == "masked_lm" else DATA_OF[format]
-    yield ["train.py", *[f"data={data}"] * (data != "domain"), "data.path=YOUR_TEXT"]
+        yield [_program("scripts/predict.py"), f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
+    yield [_program("scripts/evaluate.py"), f"run={folder}"]
+    if config["data"]["path"] is None:
+        data = "masked" if task == "masked_lm" else DATA_OF[format]
+        yield [_program("train.py"), *[f"data={data}"] * (data != "domain"), "data.path=YOUR_TEXT"]
+    elif trial_overrides(run.path) is None:
+        yield [_program("train.py"), "-m", f"name={config['name']}_rates", *_rates(config), *_typed_again(run)]
+
+
+def _rates(config: dict[str, Any]) -> list[str]:
+    lr = config["optim"]["lr"]
+    return [f"optim.lr={lr / 3:.2g},{lr:.2g},{lr * 3:.2g}"]
+
+
+def _typed_again(run: RunFolder) -> list[str]:
+    """What was typed for a run, without what names it and the learning rate."""
+    typed = shlex.split(run.result["command"])[2:]
+    return [as_one_value(each) for each in typed if each.partition("=")[0] not in ("name", "fresh", "optim.lr")]
+
+
+def _program(file: str) -> str:
+    """A program of the repository as one can type it here."""
+    return file if os.path.exists(file) else str(Path(__file__).parents[2] / file)
 
 
 def _say(text: str, style: str = "") -> None:
@@ -259,13 +303,17 @@ def model_card(config: Config, run: RunFolder) -> str:
 
 
 def _model_card(config: Config, run: RunFolder) -> str:
-    result, after = run.result, run.result["metrics"]["after"]
+    result, metrics = run.result, run.result.get("metrics", {})
     figures = "\n".join(
-        f"| {_in_markdown(name)} | {result['metrics']['before'].get(name, math.nan):.4f} | {value:.4f} |"
-        for name, value in after.items()
+        f"| {_in_markdown(name)} | {metrics['before'].get(name, math.nan):.4f} | {value:.4f} |"
+        for name, value in metrics.get("after", {}).items()
     )
-    base = config.model.checkpoint
+    table = f"| validation | before | after |\n|---|---|---|\n{figures}" if figures else "Training has not ended."
     learnt_from = config.data.path or EMBEDDED[config.data.embedded or "domain"].removeprefix("embedded: ")
+    trained = f"Trained on {learnt_from}. "
+    if "steps" in result:
+        trained = f"Trained on {result['tokens_trained']:,} tokens of {learnt_from} in {result['steps']:,} steps. "
+    base = config.model.checkpoint
     front = f"base_model: {base}\n" if "/" in base and not os.path.exists(base) else ""
     return f"""---
 library_name: transformers
@@ -276,13 +324,10 @@ pipeline_tag: {PIPELINES[config.task.name]}
 
 {base} ({config.model.init}), fine-tuned with `{result["command"]}`.
 
-| validation | before | after |
-|---|---|---|
-{figures}
+{table}
 
-Trained on {result["tokens_trained"]:,} tokens of {learnt_from} in
-{result["steps"]:,} steps. SHA-256 of the split text: {result["data"]["sha256"]}; of the weights it started from:
-{result["weights"]["sha256"] or "none, they were random"}.
+{trained}SHA-256 of the split text: {result["data"]["sha256"]};
+of the weights it started from: {result["weights"]["sha256"] or "none, they were random"}.
 """
 
 

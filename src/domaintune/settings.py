@@ -20,6 +20,7 @@ class ModelConfig:
     resize_embeddings: bool = False
     freeze: list[str] = field(default_factory=list)
     measured_lr: dict[str, float] = field(default_factory=dict)
+    measured_lora_lr: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,7 +85,7 @@ class OptimConfig:
 
 @dataclass
 class SchedulerConfig:
-    name: str = MISSING
+    name: str = "constant"
     warmup_steps: float = 0.0
     min_lr_rate: float = 0.0
 
@@ -113,6 +114,7 @@ class TrainerConfig:
 class CheckpointConfig:
     every_steps: int | None = None
     every_minutes: float | None = None
+    keep: str = "all"
 
 
 @dataclass

@@ -93,13 +93,13 @@ def loggers(config: Config, run: RunFolder) -> Iterator[Any]:
     again. A folder without drawings gets no such mark. TensorBoard reads the files of one second in the order of their
     names, which may not be the order of writing, and a mark that is read last hides what this process has drawn.
     """
-    step = 0
+    step = -1
     if run.resume_from is not None:
         step = torch.load(run.resume_from, weights_only=True, mmap=True, map_location="cpu")["global_step"]
     for logger in config.logger.values():
         made = hydra.utils.instantiate(logger)
         if isinstance(made, TensorBoardLogger) and any(Path(made.log_dir).glob("events.out.tfevents.*")):
-            made = hydra.utils.instantiate(logger, purge_step=step)
+            made = hydra.utils.instantiate(logger, purge_step=step + 1)
         yield made
 
 
@@ -145,4 +145,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # counts steps
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is reduced already
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours goes on where it was
     warnings.filterwarnings("ignore", category=FutureWarning)

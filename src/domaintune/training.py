@@ -1,9 +1,11 @@
 """A prepared config -> a trained model (build, measure, fit, measure again, export, record), or its measure alone."""
 
 import hashlib
+import shlex
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,16 +15,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from transformers import PreTrainedModel
 
+from domaintune.arguments import default_config
 from domaintune.callbacks.compilation import Compilation, check_compiler
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
-from domaintune.config import RunError, UsageError
+from domaintune.config import MEASURED, RunError, UsageError
 from domaintune.data.datamodule import TextDataModule, pad_token_id
 from domaintune.data.example_datamodule import ExampleDataModule
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import tokenizer_sha256
-from domaintune.exporting import check_export, export
+from domaintune.data.unigram import unigram_loss
+from domaintune.differing import deciding
+from domaintune.exporting import export, rehearse_export
 from domaintune.generation import Sampling, generation_config
 from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
@@ -30,6 +35,7 @@ from domaintune.models.attention import check_isolation, isolate_documents, make
 from domaintune.models.families import check_vocabulary
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters
+from domaintune.output_log import keep_output
 from domaintune.preparing import Prepared, may_resize
 from domaintune.recording import RunFolder, optional, process_rank, read_config, say
 from domaintune.reporting import model_card, print_plan, print_result, schedule
@@ -40,7 +46,19 @@ from domaintune.tasks.base import FineTuningTask
 from domaintune.tasks.building import build_task
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries, scale_for_sums
-from domaintune.writing import is_whole, write_arrays
+from domaintune.writing import checksum_file, is_whole, write_arrays
+
+SHOWN_SETTINGS = ("model.checkpoint", "optim.lr", "data.batch_size", "data.block_size", "trainer.max_steps", "seed")
+# TensorBoard's CUSTOM SCALARS tab: what one looks at, each in one chart.
+CUSTOM_SCALARS = {
+    "training": {
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "learning rate": ["Multiline", ["lr"]],
+        "gradient norm": ["Multiline", ["train/grad_norm"]],
+        "tokens a second": ["Multiline", ["train/tokens_per_second"]],
+        "memory, GB": ["Multiline", ["train/peak_memory_gb"]],
+    }
+}
 
 
 def train(prepared: Prepared, run: RunFolder) -> float:
@@ -49,10 +67,17 @@ def train(prepared: Prepared, run: RunFolder) -> float:
     Returns:
         the monitored metric of best.ckpt.
     """
+    if process_rank() == 0:
+        with optional("what is printed is not kept"):
+            keep_output(run.output)
     with run.recording():
         metric = _train(prepared, run)
-    if process_rank() == 0:
-        print_result(run)  # what goes wrong from here on leaves the run finished
+    if process_rank() == 0:  # what goes wrong from here on leaves the run finished
+        if prepared.config.checkpoint.keep == "best":
+            with optional("what only training goes on from is kept"), run.locked():
+                for file in run.only_for_training():
+                    file.unlink()
+        print_result(run)
     return metric
 
 
@@ -70,7 +95,9 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         data, task = build(prepared, trainer)
         scale_for_sums(trainer, data.labels_of_a_batch())
         if trainer.is_global_zero:
-            check_export(task.model, data.tokenizer, prepared.checkpoint.name, config.task.name)
+            rehearse_export(
+                task.model, data.tokenizer, data.probe(), config.task.name, prepared.checkpoint.name, run.path
+            )
         describe(prepared, run, trainer, data, task)
         with interruptible(trainer):
             _measure_and_fit(config, run, trainer, task, data)
@@ -102,7 +129,7 @@ def _measure_and_fit(
     run.update(validation={"tokenizer": tokenizer_sha256(data.tokenizer, data.tokenizer.chat_template)})
     if isinstance(task, CausalLM):
         record_validation(run, data, task)
-    run.update(metrics={"after": after}, samples={"after": texts})
+    run.update(metrics={"after": after}, samples={"after": texts}, best_step=int(best["global_step"]))
 
 
 def record_validation(run: RunFolder, data: TextDataModule, task: CausalLM) -> None:
@@ -232,6 +259,14 @@ def describe(
     )
     for note in data.notes():
         say(f"note: {note}")
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_custom_scalars(CUSTOM_SCALARS)
+    if isinstance(task, CausalLM) and prepared.config.data.batching != "concatenated":
+        limit, batches = trainer.limit_val_batches, len(data.val_dataloader())
+        if limit >= batches if isinstance(limit, int) else limit == 1:  # validation has all documents
+            known = task.model.get_input_embeddings().num_embeddings
+            run.update(unigram={"val/loss": unigram_loss(data.datasets["train"], data.datasets["val"], known)})
     run.update(schedule=schedule(prepared.config, run.result["data"]["train"]["batches"], trainer.world_size))
     if trainer.is_global_zero:
         print_plan(prepared.config, run, trainer.world_size)
@@ -312,26 +347,58 @@ def keep_if_best(config: Config, run: RunFolder, trainer: L.Trainer, task: FineT
 def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, float]) -> None:
     """One row of TensorBoard's HPARAMS tab, with the metrics of best.ckpt.
 
-    Of a run of its own every setting; of a sweep's trial what varies, else a hundred columns would hide it.
+    Of a sweep's trial what varies; of a run of its own what was typed, what else is not as a run without any settings
+    has it, and the settings that matter most. All of them would be a hundred columns.
     """
-    settings = {
-        key: value for key, value in read_config(run.path).items() if key not in ("callbacks", "logger", "paths")
-    }
-    overrides = trial_overrides(run.path)
-    if overrides is not None:
-        settings = varied_settings(settings, overrides)
+    overrides, config = trial_overrides(run.path), read_config(run.path)
+    if overrides is None:
+        typed = [each for each in shlex.split(run.result["command"])[2:] if "=" in each]
+        plain = {key: value for key, value in deciding(config).items() if not isinstance(value, dict | list)}
+        usual = deciding(asdict(default_config()))
+        other = [key for key, value in plain.items() if value != usual.get(key)]
+        overrides = [*(f"{key}=" for key in (*SHOWN_SETTINGS, *other)), *typed]
+    settings = varied_settings(config, overrides)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            final = {name.replace("val/", "best/"): value for name, value in metrics.items()}
+            # Beside the curves of validation; a group of its own would stand before all curves.
+            final = {name.replace("val/", "val/best_"): value for name, value in metrics.items()}
             logger.log_hyperparams(settings, final, step=trainer.global_step)
             logger.finalize("success")
 
 
 def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: FineTuningTask) -> None:
-    config, model = prepared.config, task.model
-    if is_sharded(task):
-        _, model = load_data_and_model(prepared, torch.float32)
-        weights = torch.load(run.best, weights_only=True, mmap=True, map_location="cpu")["state_dict"]
-        trained = {name.removeprefix("model."): weight for name, weight in weights.items()}
-        model.load_state_dict(trained, strict=task.strict_loading)
-    export(model, data.tokenizer, run.export, model_card(config, run), data.probe(), config.task.name)
+    model = load_best(prepared, run)[1] if is_sharded(task) else task.model
+    _write_export(prepared, run, data, model, run.export)
+
+
+def export_unfinished(prepared: Prepared, run: RunFolder, folder: Path) -> None:
+    """Exports the best weights so far of a run that has not finished."""
+    quiet_libraries()
+    run.result = run.earlier() or {}
+    if run.result.get("status") != "finished":  # what an earlier end has left, where the run goes on from there
+        for key in ("steps", "tokens_trained"):
+            run.result.pop(key, None)
+        run.result["metrics"] = {"before": run.result["metrics"]["before"]}
+    data, model = load_best(prepared, run)
+    _write_export(prepared, run, data, model, folder)
+
+
+def load_best(prepared: Prepared, run: RunFolder) -> tuple[TextDataModule, PreTrainedModel]:
+    """The encoded data, and the model with the weights of best.ckpt."""
+    data, model = load_data_and_model(prepared, torch.float32)
+    weights = torch.load(run.best, weights_only=True, mmap=True, map_location="cpu")["state_dict"]
+    trained = {name.removeprefix("model."): weight for name, weight in weights.items()}
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    model.load_state_dict(trained, strict=not frozen)
+    return data, model
+
+
+def _write_export(
+    prepared: Prepared, run: RunFolder, data: TextDataModule, model: PreTrainedModel, folder: Path
+) -> None:
+    config = prepared.config
+    notes: dict[str, Any] = {"best_sha256": checksum_file(run.best).read_text(encoding="utf-8").split()[0]}
+    for name in MEASURED:
+        if (rate := getattr(config.model, name).get(config.model.checkpoint)) is not None:
+            notes[name] = rate
+    export(model, data.tokenizer, folder, model_card(config, run), data.probe(), config.task.name, notes)

@@ -1,5 +1,7 @@
 """Names from a person's data or settings, as they are shown: on one line, and no longer than there is room for."""
 
+import re
+import shlex
 import unicodedata
 
 SPLIT = ("Cc", "Cs", "Zl", "Zp")  # categories of characters that control a terminal, or end a line
@@ -27,3 +29,13 @@ def shortened(text: str, length: int) -> str:
         return text
     end = (length - 1) // 2
     return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
+def for_shell(argument: str) -> str:
+    """An argument as one types it into bash or zsh, on one line: control characters are escaped in `$'...'`."""
+    if escaped(argument) == argument:
+        return shlex.quote(argument)
+    inside = argument.replace("\\", "\\\\").replace("'", "\\'")
+    # To a shell \x85 is a byte, which is no character of UTF-8.
+    inside = re.sub("[\x80-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", inside)
+    return f"$'{escaped(inside)}'"

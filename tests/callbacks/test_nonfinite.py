@@ -29,7 +29,7 @@ def test_no_checkpoint_holds_a_bad_step_that_was_not_told(monkeypatch: pytest.Mo
     callback = NonFinite("stop", 0)
     late(monkeypatch, callback, finite=True)
     late(monkeypatch, callback, finite=False)
-    with pytest.raises(RunError, match="step 3: not finite"):
+    with pytest.raises(RunError, match="step 4: not finite"):
         callback.state_dict()
 
 

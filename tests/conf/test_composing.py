@@ -1,5 +1,6 @@
 """Everything in conf/ composes, passes the checks and builds what it names."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from domaintune.config import DEFAULT_LR, UsageError, check
+from domaintune.config import DEFAULT_LORA_LR, DEFAULT_LR, UsageError, check
 from domaintune.settings import Config
 from domaintune.sweeps.launching import TrialLauncher
 
@@ -78,14 +79,16 @@ def test_every_logger_can_be_made(compose: Compose, leaf: str) -> None:
 
 def test_tensorboard_writes_into_the_runs_own_folder(compose: Compose, tmp_path: Path) -> None:
     logger = hydra.utils.instantiate(check(compose()).logger["tensorboard"])
-    assert logger.log_dir == str(tmp_path / "run" / "tensorboard")
+    assert Path(logger.log_dir) == tmp_path / "run"
 
 
 @pytest.mark.parametrize("leaf", leaves("model"))
 def test_a_measured_learning_rate_is_that_of_the_models_own_checkpoint(compose: Compose, leaf: str) -> None:
-    config = check(compose(f"model={leaf}"))
-    assert set(config.model.measured_lr) <= {config.model.checkpoint}
-    assert config.optim.lr == config.model.measured_lr.get(config.model.checkpoint, DEFAULT_LR)
+    for peft, name, otherwise in (("none", "measured_lr", DEFAULT_LR), ("lora", "measured_lora_lr", DEFAULT_LORA_LR)):
+        config = check(compose(f"model={leaf}", f"peft={peft}"))
+        measured = getattr(config.model, name)
+        assert set(measured) <= {config.model.checkpoint}
+        assert config.optim.lr == measured.get(config.model.checkpoint, otherwise)
 
 
 def test_learning_rates_as_a_person_gets_them(compose: Compose) -> None:
@@ -161,3 +164,15 @@ def test_every_launcher_can_be_made(leaf: str) -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("train", overrides=[f"launcher={leaf}", "name=x"], return_hydra_config=True)
     assert isinstance(Plugins.instance()._instantiate(config.hydra.launcher), TrialLauncher)
+
+
+def test_the_readme_names_every_choice_of_every_group() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", (CONF.parent / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    told = {group: set(re.findall(r"`(\w+)`", choices)) for group, choices in rows if (CONF / group).is_dir()}
+    there = {
+        folder.name: {file.stem for file in folder.glob("[a-z]*.yaml")}
+        for folder in CONF.iterdir()
+        if folder.is_dir() and folder.name in told
+    }
+    assert told == there
+    assert {"model", "peft", "data", "task", "optim", "scheduler", "trainer", "callbacks", "logger"} <= set(told)

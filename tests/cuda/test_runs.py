@@ -117,7 +117,7 @@ def test_no_step_waits_for_the_device(
 
 
 class Poison(L.Callback):
-    """Makes one number of the gradient of step 3 NaN."""
+    """Makes one number of the gradient of step 4 NaN."""
 
     def __init__(self) -> None:
         self.before: dict[str, torch.Tensor] = {}
@@ -143,7 +143,7 @@ def test_a_step_that_is_not_finite_is_left_out(train: Train, size: tuple[str, ..
 
 
 def test_a_step_that_is_not_finite_stops_the_run(train: Train, size: tuple[str, ...]) -> None:
-    with pytest.raises(RunError, match=r"step 3: not finite: loss [\d.]+, gradient norm nan"):
+    with pytest.raises(RunError, match=r"step 4: not finite: loss [\d.]+, gradient norm nan"):
         train("trainer.max_steps=9", *size, callbacks=(Poison(),))
 
 

@@ -2,6 +2,7 @@ import copy
 import json
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -425,3 +426,32 @@ def test_workers_leave_signals_to_the_process_that_needs_them(datamodule: Made) 
             os.kill(int(worker.pid or 0), number)
     seen += list(batches)
     assert len(seen) == len(data.train_dataloader()) > 8
+
+
+CHINESE = "床前明月光疑是地上霜舉頭望明月低頭思故鄉春眠不覺曉處處聞啼鳥夜來風雨聲花落知多少"
+
+
+def test_the_script_of_chats_is_that_of_their_words(tmp_path: Path, tokenizer: Any) -> None:
+    chat = [{"role": "user", "content": "今天天氣如何？"}, {"role": "assistant", "content": "晴天。"}]
+    rows = tmp_path / "chats.jsonl"
+    rows.write_text("".join(json.dumps({"messages": chat, "id": each}) + "\n" for each in range(40)))
+    config = DataConfig(path=str(rows), format="instructions", dedup="none")
+    data = TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path))
+    assert ["does not know this text's script" in note for note in data.notes()].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [(CHINESE, True), ("The moon shines before my bed. " * 3, False), (CHINESE[:4] + "moon " * 20, False)],
+)
+def test_a_tokenizer_that_does_not_know_the_script_is_told(
+    tmp_path: Path, tokenizer: Any, text: str, noted: bool
+) -> None:
+    texts = [f"{number % 10}{text[number % 7 :]}" for number in range(40)]
+    config = DataConfig(path=tiny.jsonl(tmp_path / "a.jsonl", *texts), dedup="none")
+    notes = TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path)).notes()
+    assert [("does not know this text's script" in note) for note in notes] == [True] * noted
+    for note in notes:
+        a_character, a_byte = map(float, re.findall(r"(\d\.\d+) (?:tokens )?for a", note))
+        assert 2 < a_character < 3.1
+        assert 0.7 < a_byte <= 1

@@ -67,6 +67,14 @@ def test_the_names_of_special_tokens_stay_text(tmp_path: Path, tokenizer: Any, f
 
 
 @pytest.mark.parametrize("format", TASKS)
+def test_a_script_that_is_unknown_signs_to_the_tokenizer_is_told(tmp_path: Path, tokenizer: Any, format: str) -> None:
+    for text, told in (("今天 天氣 如何 {}", True), ("the weather {}", False)):
+        rows = [row(format, text.format(number), number) for number in range(40)]
+        notes = built(tmp_path, tokenizer, format, *rows).notes()
+        assert any("of its tokens are <unk>" in note for note in notes) is told
+
+
+@pytest.mark.parametrize("format", TASKS)
 def test_rows_of_no_token_are_left_out_of_the_account_and_the_classes(
     tmp_path: Path, tokenizer: Any, format: str
 ) -> None:

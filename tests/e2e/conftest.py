@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pydoc_data.topics import topics
 from types import SimpleNamespace
@@ -49,45 +50,58 @@ def preloaded_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("preloaded") / "socket"
 
 
-@pytest.fixture(scope="session")
-def preloaded(preloaded_socket: Path) -> Iterator[subprocess.Popen[str]]:
-    """What runs commands with the imports done; see preloaded.py."""
+@contextmanager
+def preloading(place: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs commands with the imports done, listening at a socket; see preloaded.py."""
     file = Path(__file__).with_name("preloaded.py")
     with subprocess.Popen(
-        [sys.executable, str(file), str(preloaded_socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(file), str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     ) as process:
         yield process
         process.stdin.close()  # type: ignore[union-attr]
 
 
-@pytest.fixture
-def shell(
-    fresh_command: Command, preloaded: subprocess.Popen[str], preloaded_socket: Path, tmp_path: Path
+@pytest.fixture(scope="session")
+def preloaded(preloaded_socket: Path) -> Iterator[subprocess.Popen[str]]:
+    with preloading(preloaded_socket) as process:
+        yield process
+
+
+def shell_in(
+    folder: Path, process: subprocess.Popen[str], place: Path, **environment: str
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a line as a person types it into a shell, in an empty folder that is HOME too, with the imports done.
 
     In that folder are train.py and scripts/ of this repository, as in a clone; logs/ lands there. `shell.home` is it.
+
+    Args:
+        folder: an empty one.
+        process, place: that of `preloading`, and its socket.
+        environment: of each line.
     """
-    (tmp_path / "bin").mkdir()
-    python = tmp_path / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {Path(__file__).with_name("python_on_path.py")} "$@"\n')
-    python.chmod(0o755)
-    home = tmp_path / "home"
+    (folder / "bin").mkdir()
+    runs = f'exec {sys.executable} -S -E {Path(__file__).with_name("python_on_path.py")} "$@"'
+    (folder / "bin" / "python").write_text(f"#!/bin/sh\n{runs}\n")
+    (folder / "bin" / "python").chmod(0o755)
+    home = folder / "home"
     home.mkdir()
     for name in ("train.py", "scripts", "conf"):
         (home / name).symlink_to(ROOT / name)
-    cache = fresh_command.home / "cache"  # type: ignore[attr-defined]
 
-    def run(line: str, cwd: Path = home, **environment: str) -> subprocess.CompletedProcess[str]:
-        while not preloaded_socket.exists():  # its imports take seconds
-            assert preloaded.poll() is None
+    def run(line: str, cwd: Path = home, **more: str) -> subprocess.CompletedProcess[str]:
+        while not place.exists():  # its imports take seconds
+            assert process.poll() is None
             time.sleep(0.05)
-        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-        asked = {"HOME": str(home), "PATH": path, "DOMAINTUNE_CACHE": str(cache), "PRELOADED": str(preloaded_socket)}
+        path = f"{folder / 'bin'}:{os.environ['PATH']}"
+        asked = {"HOME": str(home), "PATH": path, "PRELOADED": str(place)}
         return subprocess.run(
             ["bash", "-c", line],
             cwd=cwd,
-            env=environment_of(home, **(asked | environment)),
+            env=environment_of(home, **(asked | environment | more)),
             capture_output=True,
             text=True,
             timeout=LIMIT_SECONDS,
@@ -95,6 +109,15 @@ def shell(
 
     run.home = home  # type: ignore[attr-defined]
     return run
+
+
+@pytest.fixture
+def shell(
+    fresh_command: Command, preloaded: subprocess.Popen[str], preloaded_socket: Path, tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """See `shell_in`."""
+    cache = fresh_command.home / "cache"  # type: ignore[attr-defined]
+    return shell_in(tmp_path, preloaded, preloaded_socket, DOMAINTUNE_CACHE=str(cache))
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def scalars_of(home: Path, name: str) -> dict[str, list[tuple[int, float]]]:
     """{tag: (step, value) of each point} of a run's TensorBoard files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(home / "logs" / "runs" / name / "tensorboard")).Reload()
+    events = EventAccumulator(str(home / "logs" / "runs" / name)).Reload()
     return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 

@@ -91,8 +91,8 @@ def test_a_run_is_shorter_than_the_interval_of_logging(shell, small_model):
         f"python train.py model.checkpoint={small_model} data.path=few.txt trainer.max_steps=6 name=one {SETTINGS}",
     )
     curves = scalars_of(shell.home, "one")
-    assert curves["train/loss"][-1][0] == 5
-    assert curves["lr"][-1][0] == 5
+    assert curves["train/loss"][-1][0] == 6
+    assert curves["lr"][-1][0] == 6
 
 
 def test_the_warm_up_is_longer_than_the_run(shell, small_model):

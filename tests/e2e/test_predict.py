@@ -213,7 +213,7 @@ def test_a_killed_prediction_goes_on_to_the_same_bytes(command, trained, tmp_pat
     arguments = ("run=labels", f"input={file}")
     rows = predicted(command, output, *arguments)
     assert len(rows) == 600
-    assert rows[3] == {"row": f"{file}:5"}
+    assert rows[3] == {"row": f"{file}:5", "text": ""}
     whole = output.read_bytes()
     output.write_bytes(whole[: len(whole) * 9 // 10])
     done = command("scripts/predict.py", f"output={output}", *arguments)
@@ -276,7 +276,7 @@ def test_an_output_beside_its_inputs_is_not_read(command, trained, tmp_path, pat
         ("part0.csv", "part0.csv is one of the inputs"),
         ("symbolic.jsonl", "symbolic.jsonl is one of the inputs"),
         ("hard.jsonl", "hard.jsonl is one of the inputs"),
-        ("labels.csv", "labels.jsonl"),
+        ("labels.tsv", "labels.jsonl"),
         ("letter.docx/labels.jsonl", "letter.docx is no folder"),
         ("", "is no file; take a file in it"),
     ],

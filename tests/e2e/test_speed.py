@@ -23,7 +23,7 @@ def test_figures_of_speed_are_curves_and_in_the_result(command, small_model, cor
     assert 0 < result["mfu"] < 1
     assert result["peak"]["source"].startswith("measured: ")
     assert result["compilation"] is None
-    events = EventAccumulator(str(folder / "tensorboard"))
+    events = EventAccumulator(str(folder))
     events.Reload()
     assert {"train/tokens_per_second", "train/mfu", "train/data_wait", "train/peak_memory_gb"} <= {
         *events.Tags()["scalars"]

@@ -48,6 +48,8 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(command, start, quick, unbro
     out, _ = process.communicate(timeout=280)
     assert process.returncode == code
     assert f"{number.name}: saving after this step" in out
+    assert "interrupted. The same command" in out
+    assert "resumes from " in out
     assert result_of(folder)["status"] == "interrupted"
     assert 4 < torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] < 12
     again = command("train.py", f"name={name}", *quick, *slowly.arguments, **slowly.path)
@@ -192,7 +194,7 @@ def test_curves_of_a_stopped_run_have_each_step_once(stopped, command, unbroken)
     assert done.returncode == 0, done.stderr
     for tag in ("train/loss", "lr", "val/loss"):
         found = [
-            [(event.step, event.value) for event in EventAccumulator(str(path / "tensorboard")).Reload().Scalars(tag)]
+            [(event.step, event.value) for event in EventAccumulator(str(path)).Reload().Scalars(tag)]
             for path in (unbroken, folder)
         ]
         assert found[0] == found[1]
@@ -224,7 +226,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_documents(command, quick, tm
     )
     assert "Traceback" not in done.stderr
     told = done.stdout if mode == "skip" else done.stderr
-    assert f"step {5 if mode == 'limit' else 3}: not finite: loss nan, gradient norm nan, lr 0.0" in told
+    assert f"step {6 if mode == 'limit' else 4}: not finite: loss nan, gradient norm nan, lr 0.0" in told
     assert "documents of the batch: " in told
     assert "topics.jsonl:" in told
     assert done.returncode == (0 if mode == "skip" else 1)

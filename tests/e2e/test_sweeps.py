@@ -189,10 +189,11 @@ def test_four_of_eight_trials_fail_each_in_its_way_and_the_others_finish(command
     assert trials["killed"]["exit"] == -signal.SIGKILL
     assert trials["killed"]["why"] == "killed (SIGKILL): the system does that when memory runs out"
     assert trials["memory"]["why"].startswith("out of memory: ")
-    assert trials["diverges"]["why"].startswith("step 5: not finite: loss nan")
+    assert trials["diverges"]["why"].startswith("step 6: not finite: loss nan")
     assert record_of(command, "fates")["status"] == "failed"
-    for words in ("SIGSEGV", "killed (SIGKILL)", "out of memory", "step 5: not finite"):
-        assert words in done.stdout
+    for words in ("SIGSEGV", "killed (SIGKILL)", "out of memory", "step 6: not finite"):
+        assert done.stdout.count(words) == 1, "a failure is told once"
+    assert "val/loss" in done.stdout, "the table names what the trials are compared by"
     before = untouched(folder_of(command, "fates"))
     again = command(*arguments, **fates)
     assert again.returncode == 1

@@ -54,14 +54,14 @@ def sweep(command, small) -> Path:
 def test_the_hparams_tab_shows_what_was_varied_and_the_final_metrics_and_nothing_else(sweep, tmp_path):
     results = {file.parent.name: json.loads(file.read_text()) for file in sweep.glob("*/result.json")}
     losses = {f"{result['metrics']['after']['val/loss']:.5g}" for result in results.values()}
-    varied, metrics = {"optim.lr", "scheduler"}, {"best/loss", "best/perplexity", "best/bits_per_byte"}
+    varied, metrics = {"optim.lr", "scheduler"}, {"val/best_loss", "val/best_perplexity", "val/best_bits_per_byte"}
     with tensorboard(sweep) as address, browser.started(tmp_path / "profile") as port:
         text, picture = browser.look(port, f"{address}/#hparams", {*varied, *metrics, *losses})
         assert {"cosine", "constant"} <= set(text.split())
         for other in ("weight_decay", "max_steps", "block_size", "seed", "checkpoint"):
             assert other not in text
         names = json.load(urllib.request.urlopen(f"{address}/data/runs"))
-        assert {name.removesuffix("/tensorboard") for name in names} == set(results)
+        assert set(names) == set(results)
     assert len(picture) > 20_000, "not an empty page"
 
 
@@ -85,7 +85,24 @@ def test_make_tensorboard_stays_on_this_machine():
             text=True,
             check=True,
         ).stdout
-        assert f"tensorboard --logdir {folder} --host 127.0.0.1" in printed
+        assert f"tensorboard --logdir {folder} --host 127.0.0.1 --port 6006" in printed
+
+
+def test_make_tensorboard_refuses_a_sweep_that_is_not_there_and_takes_a_port(tmp_path):
+    line = ["make", "-f", str(ROOT / "Makefile"), "--assume-old=.venv/installed", "tensorboard"]
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "installed").touch()
+    program = tmp_path / ".venv" / "bin" / "tensorboard"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "logs" / "sweeps" / "rates").mkdir(parents=True)
+    wrong = subprocess.run([*line, "sweep=rate"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "there is no logs/sweeps/rate" in wrong.stdout
+    right = subprocess.run([*line, "sweep=rates", "port=7007"], cwd=tmp_path, capture_output=True, text=True)
+    assert right.returncode == 0, right.stderr
+    assert "http://127.0.0.1:7007/#custom_scalars" in right.stdout
+    assert "--logdir logs/sweeps/rates --host 127.0.0.1 --port 7007" in right.stdout
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 
@@ -22,14 +25,30 @@ def result_of(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
+def hyperparameters(events: EventAccumulator) -> dict:
+    """What TensorBoard's HPARAMS tab shows of a run."""
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    shown = metadata.parse_session_start_info_plugin_data(content).hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in shown.items()}
+
+
+def charts(events: EventAccumulator) -> set[str]:
+    """The curves of the CUSTOM SCALARS tab."""
+    (event,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    return {tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag}
+
+
 def test_the_folder_holds_what_the_contract_says(finished):
     folder, _ = finished
-    assert {path.name for path in folder.iterdir()} == {
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
+    assert names == {
         "config.yaml",
         "result.json",
         "checkpoints",
-        "tensorboard",
+        "hparams.yaml",
         "export",
+        "output.log",
         "validation.npz",
     }
     checkpoints = {path.name for path in (folder / "checkpoints").iterdir()}
@@ -44,6 +63,7 @@ def test_the_result_is_complete_and_training_helped(finished):
     assert set(result["metrics"]["after"]) == {"val/loss", "val/perplexity", "val/bits_per_byte"}
     assert result["metrics"]["after"]["val/loss"] < result["metrics"]["before"]["val/loss"] - 0.5
     assert result["steps"] == 20
+    assert 0 < result["best_step"] <= 20
     assert 0 < result["tokens_trained"] <= 20 * 8 * 63
     assert result["tokens_per_second"] > 0
     assert 0.1 < result["peak_memory_gb"] < 20
@@ -94,17 +114,24 @@ def test_the_export_opens_in_plain_transformers_with_the_loss_of_the_best_checkp
 
 
 def test_tensorboard_has_curves_samples_and_hyperparameters_with_final_metrics(finished):
-    events = EventAccumulator(str(finished[0] / "tensorboard")).Reload()
+    events = EventAccumulator(str(finished[0])).Reload()
     scalars = set(events.Tags()["scalars"])
     assert {"train/loss", "train/grad_norm", "train/tokens_per_second", "lr"} <= scalars
     assert {"val/loss", "val/perplexity", "val/bits_per_byte"} <= scalars
     steps = [event.step for event in events.Scalars("val/loss")]
-    assert steps[0] == 0
+    assert (steps[0], steps[-1]) == (0, 20)
     assert steps == sorted(set(steps))
-    final = events.Scalars("best/loss")[-1].value
+    assert events.Scalars("train/loss")[-1].step == 20
+    final = events.Scalars("val/best_loss")[-1].value
     assert final == pytest.approx(result_of(finished[0])["metrics"]["after"]["val/loss"])
     assert "samples/text_summary" in events.Tags()["tensors"]
     assert any(tag.startswith("_hparams_") for tag in events.summary_metadata)
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    shown = hyperparameters(events)
+    assert {"optim.lr", "trainer.max_steps", "data.block_size", "model.checkpoint", "seed"} <= set(shown)
+    assert shown["optim.lr"] == yaml.safe_load((finished[0] / "config.yaml").read_text())["optim"]["lr"]
+    assert len(shown) < 25
+    assert {"train/loss", "val/loss", "lr"} <= charts(events) <= scalars
 
 
 def test_the_same_name_again_reports_without_training(command, small, finished):
@@ -201,12 +228,13 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(command, small, tmp_path)
     assert 4 <= done_steps < 200
     again = command("train.py", *arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert "resumable" not in again.stdout + again.stderr, "Lightning knows nothing of how this program goes on"
     result = result_of(folder)
     assert result["status"] == "finished"
     assert result["steps"] == 200
     assert result["metrics"]["before"] == before
-    steps = [event.step for event in EventAccumulator(str(folder / "tensorboard")).Reload().Scalars("train/loss")]
-    assert max(steps) < 200
+    steps = [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("train/loss")]
+    assert max(steps) == 200
 
 
 def test_a_sweep_trains_each_and_names_the_folders_by_what_varied(command, small):

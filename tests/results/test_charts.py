@@ -60,7 +60,7 @@ def test_numbers_stand_by_size_and_other_values_evenly(values: list, heights: li
 def test_validation_curves_come_from_the_trials_own_events(tmp_path: Path) -> None:
     made.rates(tmp_path, {1e-3: 3.0, 1e-2: 2.5})
     for folder in tmp_path.glob("optim.lr=*"):
-        writer = SummaryWriter(str(folder / "tensorboard"))
+        writer = SummaryWriter(str(folder))
         for step in (0, 10, 20):
             writer.add_scalar("val/loss", 5 - step / 10, step)
         writer.close()

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import types
@@ -222,8 +223,10 @@ def test_a_confusion_matrix_is_drawn_at_each_validation(prepared: Callable[..., 
 
     given, run = prepared("sequence_classification", "bert", "logger=tensorboard", "trainer.val_check_interval=1")
     train(given, run)
-    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"images": 0}).Reload()
+    events = EventAccumulator(str(run.path), size_guidance={"images": 0}).Reload()
     assert [event.step for event in events.Images("val/confusion")] == [0, 1, 2]
+    assert curves(run)["val/loss"] == [0, 1, 2]
+    assert "epoch" not in events.Tags()["scalars"]
     assert "val/f1/positive" in events.Tags()["scalars"]
 
 
@@ -257,7 +260,7 @@ def test_the_class_is_what_its_config_says(built: Callable[..., Any]) -> None:
 def curves(run: Any) -> dict[str, list[int]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    events = EventAccumulator(str(run.path), size_guidance={"scalars": 0}).Reload()
     return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
@@ -267,10 +270,10 @@ FIGURES = ("train/loss", "lr", "train/grad_norm", "train/tokens_per_second", "tr
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [
-        (("trainer.max_steps=3",), [2]),
-        (("trainer.max_steps=4", "trainer.log_every_n_steps=3"), [2, 3]),
-        (("trainer.max_steps=4", "trainer.log_every_n_steps=2"), [1, 3]),
-        (("trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.limit_train_batches=2"), [1]),
+        (("trainer.max_steps=3",), [3]),
+        (("trainer.max_steps=4", "trainer.log_every_n_steps=3"), [3, 4]),
+        (("trainer.max_steps=4", "trainer.log_every_n_steps=2"), [2, 4]),
+        (("trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.limit_train_batches=2"), [2]),
         (
             (
                 "trainer.max_steps=9",
@@ -278,7 +281,7 @@ FIGURES = ("train/loss", "lr", "train/grad_norm", "train/tokens_per_second", "tr
                 "callbacks.early_stopping.patience=1",
                 "optim.lr=1e-30",
             ),
-            [3],
+            [4],
         ),
     ],
 )
@@ -300,7 +303,7 @@ def test_curves_are_whole_where_event_files_are_read_in_another_order(
     monkeypatch.setattr(event_file_writer, "time", types.SimpleNamespace(time=lambda: 1_800_000_000))
     given, run = prepared("sequence_classification", "bert", "logger=tensorboard", "trainer.max_steps=3")
     train(given, run)
-    assert curves(run)["train/loss"] == [2]
+    assert curves(run)["train/loss"] == [3]
 
 
 def test_what_a_killed_process_drew_is_left_out_wherever_a_person_keeps_curves(
@@ -316,7 +319,7 @@ def test_what_a_killed_process_drew_is_left_out_wherever_a_person_keeps_curves(
     logger.finalize("failed")
     train(given, run)
     events = EventAccumulator(logger.log_dir).Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == [2]
+    assert [event.step for event in events.Scalars("train/loss")] == [3]
 
 
 def test_the_last_step_is_logged_where_time_is_over(prepared: Callable[..., Any]) -> None:
@@ -330,17 +333,17 @@ def test_the_last_step_is_logged_where_time_is_over(prepared: Callable[..., Any]
     given, run = prepared("sequence_classification", "bert", *endless, *far)
     train(given, run)
     found = curves(run)
-    assert {name: found[name] for name in FIGURES} == {name: [run.result["steps"] - 1] for name in FIGURES}
+    assert {name: found[name] for name in FIGURES} == {name: [run.result["steps"]] for name in FIGURES}
 
 
 def test_a_step_that_was_the_last_one_is_no_point_of_a_longer_run(prepared: Callable[..., Any]) -> None:
     settings = ("logger=tensorboard", "trainer.log_every_n_steps=4", "trainer.max_epochs=-1", "scheduler=constant")
     given, run = prepared("sequence_classification", "bert", *settings, "trainer.max_steps=3")
     train(given, run)
-    assert curves(run)["train/loss"] == [2]
+    assert curves(run)["train/loss"] == [3]
     given, run = prepared("sequence_classification", "bert", *settings, "trainer.max_steps=6")
     train(given, run)
-    assert {name: curves(run)[name] for name in FIGURES} == {name: [3, 5] for name in FIGURES}
+    assert {name: curves(run)[name] for name in FIGURES} == {name: [4, 6] for name in FIGURES}
 
 
 def test_early_stopping_may_watch_the_training_loss(prepared: Callable[..., Any]) -> None:
@@ -357,8 +360,8 @@ def test_names_of_classes_are_no_markup_anywhere(
     prepared: Callable[..., Any], capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     rows = [{"text": f"text {number} of {name[:5]}", "label": name} for name in ODD for number in range(12)]
-    csv = "+logger.csv={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: '${paths.logs}'}"
-    given, run = prepared("sequence_classification", "bert", "logger=tensorboard", csv, of=rows)
+    table = "+logger.csv={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: '${paths.logs}'}"
+    given, run = prepared("sequence_classification", "bert", "logger=tensorboard", table, of=rows)
     given.config.logger["csv"]["save_dir"] = str(run.path)
     train(given, run)
     assert run.result["status"] == "finished"
@@ -369,6 +372,11 @@ def test_names_of_classes_are_no_markup_anywhere(
     assert not [each for each in recwarn if "missing from font" in str(each.message) or "layout" in str(each.message)]
     assert "note: the" not in printed
     assert "f1/正面" in (run.export / "README.md").read_text()
+    with next(run.path.rglob("metrics.csv")).open(encoding="utf-8", newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert steps == curves(run)["val/loss"]
+    assert steps[0] == 0
+    assert steps[-1] == run.result["steps"]
 
 
 def test_what_cannot_be_drawn_or_printed_ends_no_run(

@@ -1,5 +1,6 @@
 """Checkpoints to go on from."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
+
+VALIDATIONS = 10  # of a run whose epochs are too short for theirs
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -54,9 +57,12 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self._stopped_early
-        trainer.val_check_batch = between_steps(
-            trainer.val_check_batch, trainer.accumulate_grad_batches, trainer.num_training_batches
-        )
+        batches, share = trainer.num_training_batches, trainer.val_check_interval
+        trainer.val_check_batch = between_steps(trainer.val_check_batch, trainer.accumulate_grad_batches, batches)
+        if isinstance(share, float) and share * batches < 1:  # an epoch is too short for it
+            epochs = trainer.estimated_stepping_batches / math.ceil(batches / trainer.accumulate_grad_batches)
+            trainer.val_check_batch = batches
+            trainer.check_val_every_n_epoch = max(1, int(epochs / VALIDATIONS)) if math.isfinite(epochs) else 1
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(

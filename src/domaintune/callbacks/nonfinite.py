@@ -17,7 +17,7 @@ NAMED_DOCUMENTS = 20
 class Step:
     """An optimizer step, before it is known whether its numbers are finite."""
 
-    number: int
+    number: int  # counted from 1
     lr: float
     loss: torch.Tensor
     grad_norm: torch.Tensor
@@ -60,7 +60,7 @@ class NonFinite(L.Callback):
         task: Any = pl_module
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         step = Step(
-            number=trainer.global_step - 1,
+            number=trainer.global_step,
             **{**task.latest_step, "finite": on_its_way(task.latest_step["finite"])},
             epoch=trainer.current_epoch,
             first_batch=done - len(task.latest_step["micro_losses"]),

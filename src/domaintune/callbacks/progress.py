@@ -9,8 +9,10 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.table import Column
 
 SHOWN = {"train/loss": "loss", "val/loss": "val loss", "train/tokens_per_second": "tokens/s"}
+LOOK_SECONDS = 0.5  # between two looks at the figures: reading one waits for the device
 
 
 class RunProgress(ProgressBar):
@@ -29,7 +31,7 @@ class RunProgress(ProgressBar):
         self.bar: Progress | None = None
         self._task = TaskID(0)
         self._enabled = True
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._last_look = time.monotonic()
         self._first_step = 0
 
     def enable(self) -> None:
@@ -43,8 +45,11 @@ class RunProgress(ProgressBar):
         self._first_step = trainer.global_step
         if not (self._enabled and self.console.is_terminal):
             return
-        columns = [BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(), TimeLeft()]
-        self.bar = Progress(*columns, TextColumn("left  {task.fields[figures]}"), console=self.console)
+        whole = Column(no_wrap=True)  # one line on a narrow terminal, too
+        columns = [BarColumn(), MofNCompleteColumn(table_column=whole), TextColumn("steps")]
+        times = [TimeElapsedColumn(table_column=whole), TimeLeft(table_column=whole)]
+        figures = TextColumn("left  {task.fields[figures]}")
+        self.bar = Progress(*columns, *times, figures, console=self.console)
         total = self._total(trainer)
         self._task = self.bar.add_task("", total=total, completed=trainer.global_step, figures="")
         self.bar.start()
@@ -54,8 +59,8 @@ class RunProgress(ProgressBar):
     ) -> None:
         if self.bar is not None:
             self.bar.update(self._task, completed=trainer.global_step)
-            if trainer.global_step % trainer.log_every_n_steps == 0:  # reading a figure waits for the device
-                self.bar.update(self._task, figures=self._figures(trainer))
+            if time.monotonic() - self._last_look >= LOOK_SECONDS:
+                self._show(trainer)
         elif time.monotonic() - self._last_line >= self.line_seconds:
             self._now_and_then(f"{self._place(trainer)}  {self._figures(trainer)}")
 
@@ -70,9 +75,14 @@ class RunProgress(ProgressBar):
     ) -> None:
         done = f"validating: {batch_idx + 1:,} of {int(sum(trainer.num_val_batches)):,} batches"
         if self.bar is not None:
-            self.bar.update(self._task, figures=done)
+            if time.monotonic() - self._last_look >= LOOK_SECONDS:
+                self._show(trainer, done)
         else:
             self._now_and_then(done)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.bar is not None:
+            self._show(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._close()
@@ -101,6 +111,16 @@ class RunProgress(ProgressBar):
         seconds = (time.monotonic() - self._started) / max(1, done - self._first_step) * (total - done)
         return f"step {done:,} of {total:,}, {math.ceil(seconds / 60)} min left"
 
+    def _show(self, trainer: L.Trainer, done: str = "") -> None:
+        """Writes the latest figures beside the bar, and after them what is under way."""
+        assert self.bar is not None
+        self._last_look = time.monotonic()
+        self.bar.update(self._task, figures="  ".join(text for text in (self._figures(trainer), done) if text))
+
     def _figures(self, trainer: L.Trainer) -> str:
-        metrics = trainer.callback_metrics
+        task: Any = trainer.lightning_module
+        latest = (
+            {"train/loss": task.latest_step["loss"]} if task.latest_step else {}
+        )  # of each step, not only when logged
+        metrics = {**trainer.callback_metrics, **latest}
         return "  ".join(f"{name} {float(metrics[key]):,.4g}" for key, name in SHOWN.items() if key in metrics)

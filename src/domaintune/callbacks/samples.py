@@ -7,7 +7,7 @@ import numpy as np
 
 from domaintune.data.encoder import Encoder
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import Sampling, continue_text, encode_prompt
+from domaintune.generation import Sampling, continue_text, encode_prompt, without_half
 from domaintune.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
@@ -46,8 +46,7 @@ class Samples(L.Callback):
         text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
-                # Below the step of the checkpoint that follows: a run that goes on from there draws anew what isn't.
-                logger.experiment.add_text("samples", text, max(0, trainer.global_step - 1))
+                logger.experiment.add_text("samples", text, trainer.global_step)
 
     def _encoded(self, data: Any, model: Any) -> dict[str, list[int]]:
         """The prompts and their ids. Those of openings are kept: text would not tell a control sign from its name."""
@@ -80,4 +79,8 @@ def opening(tokenizer: Any, tokens: Any, first: int, end: int) -> tuple[str, lis
     ids = tokens.ids(first, min(end, first + (context or PROMPT_TOKENS))).tolist()
     if not context and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
         ids = ids[:-1]  # the end of a short document is no part of its beginning
-    return str(tokenizer.decode(ids, skip_special_tokens=False)), ids
+    text = str(tokenizer.decode(ids, skip_special_tokens=False))
+    while not context and len(ids) > 1 and without_half(text) != text:  # a character of several tokens
+        ids = ids[:-1]
+        text = str(tokenizer.decode(ids, skip_special_tokens=False))
+    return text, ids

@@ -97,7 +97,7 @@ class Throughput(L.Callback):
             "train/peak_memory_gb": peak_memory_gb(task.device),
             "train/mfu": self.mfu(tokens / seconds, trainer.world_size),
         }
-        task.log_step({name: figure for name, figure in figures.items() if figure is not None}, trainer.global_step - 1)
+        task.log_step({name: figure for name, figure in figures.items() if figure is not None}, trainer.global_step)
 
 
 def waited(trainer: L.Trainer) -> float:

@@ -7,8 +7,10 @@
 Everything up to the splits needs no tokenizer: what is wrong with the data is told before any weights load.
 """
 
+import json
 import signal
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -36,6 +38,21 @@ from domaintune.settings import DataConfig
 PROBED_WINDOWS = 4
 MANY_MARKED = 20  # one text in so many that holds the name of a special token is worth a note
 NAMED = 3  # special tokens that notes name
+SAMPLED_BYTES = 300_000  # of the texts whose script is looked at
+MANY_UNKNOWN = 0.1  # tokens a token that stand for unknown signs
+FOREIGN = 0.3  # the share of characters beyond ASCII from which a script counts as another one
+CUT_INTO_BYTES = 0.5  # tokens a byte from which on a tokenizer doesn't know a script: Chinese, known, takes 0.25
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts of rows, without the names of roles and classes."""
+    if isinstance(value, dict):
+        value = [each for name, each in value.items() if name not in ("role", "tags", "label")]
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts_in(each)
 
 
 class TimedLoader(DataLoader[list[Window]]):
@@ -76,6 +93,8 @@ class TextDataModule(L.LightningDataModule):
 
     sampler: type[EpochSampler] = EpochSampler
     labels: Labels | None = None
+
+    for_decoders = True  # which can start at random weights with a tokenizer of one's own
 
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
         super().__init__()
@@ -156,13 +175,40 @@ class TextDataModule(L.LightningDataModule):
         texts, end = len(self.splits.documents), self.tokenizer.eos_token
         many = {name: number for name, number in self.tokens.marked.items() if number >= max(2, texts / MANY_MARKED)}
         if self.config.format not in ("text", "instructions"):
-            return []
+            return self._about_script()
         does = "ends a document there" if self.config.format == "text" else "leaves it out where a text ends in it"
         way_out = "" if self.config.marks else f"; data.marks=end {does}"
         return [
             f"{number:,} of {texts:,} texts hold {name}, which stays plain text" + way_out * (name == end)
             for name, number in sorted(many.items(), key=lambda item: (item[0] != end, -item[1]))[:NAMED]
-        ] + self._about_ends()
+        ] + [*self._about_ends(), *self._about_script()]
+
+    def _about_script(self) -> list[str]:
+        """Where the tokenizer cuts the text's script into bytes, as one made for English does with Chinese."""
+        documents = self.splits.documents
+        sample = list(documents.texts(*next(documents.batches(SAMPLED_BYTES), (0, 0))))
+        texts: Iterable[str] = (
+            sample if self.config.format == "text" else _texts_in([json.loads(row) for row in sample])
+        )
+        text = " ".join(texts)
+        if not text or sum(not character.isascii() for character in text) < FOREIGN * len(text):
+            return []
+        ids = Encoder(self.tokenizer).ids(text)
+        own = ", or make your own with scripts/make_tokenizer.py, for a model that starts at random weights"
+        way_out = f"Take a model.checkpoint whose tokenizer knows it{own * self.for_decoders}"
+        if (unknown := ids.count(self.tokenizer.unk_token_id) / len(ids)) > MANY_UNKNOWN:
+            which = (
+                f"{unknown:.0%} of its tokens are {self.tokenizer.unk_token}, which stands for any sign that it lacks"
+            )
+            return [f"the tokenizer does not know this text's script: {which}. {way_out}"]
+        if (a_byte := len(ids) / len(text.encode())) < CUT_INTO_BYTES:
+            return []
+        a_character = len(ids) / len(text)
+        return [
+            f"the tokenizer does not know this text's script: it takes {a_character:.1f} tokens for a character, "
+            f"{a_byte:.2f} for a byte (of English it takes about 0.25), so that a block holds little text and training "
+            f"is slow. {way_out}"
+        ]
 
     def _about_ends(self) -> list[str]:
         """Where the template ends an answer with a sign that writing can't stop at."""

@@ -45,6 +45,8 @@ class ExampleDataModule(TextDataModule):
         UsageError: a block has no room for more than special tokens.
     """
 
+    for_decoders = False
+
     def __init__(
         self,
         config: DataConfig,

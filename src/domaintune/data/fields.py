@@ -33,6 +33,7 @@ class Fields:
     roles: tuple[tuple[str, str], ...] = ()
     strict: bool = False
     marks: tuple[str, ...] = ()  # the one that ends a document, and those that may begin one
+    keep: bool = False  # whether a row keeps all of its columns
 
     @classmethod
     def of(cls, config: DataConfig, marks: tuple[str, ...] = ()) -> "Fields":

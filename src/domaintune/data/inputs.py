@@ -1,14 +1,14 @@
 """Files -> what a trained model is asked about, row by row, in their order. No labels are needed, and none are read."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from domaintune.config import UsageError
 from domaintune.data.cells import not_blank
 from domaintune.data.decoding import is_utf8
-from domaintune.data.finding import Found, Source, find_sources
+from domaintune.data.finding import TABLES, Found, Source, find_sources
 from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
 from domaintune.data.marking import without_marks
 from domaintune.data.reading import is_plain, read
@@ -27,6 +27,7 @@ class Input:
         text: None where nothing stands there.
         words: of a text that is looked through for entities.
         turns: of a chat, the messages before the answer; `text` is the last of them.
+        columns: what else stands in the row of a table.
         left_out: why a row can't be asked about, where something else than nothing stands in it.
     """
 
@@ -34,6 +35,7 @@ class Input:
     text: str | None
     words: tuple[str, ...] = ()
     turns: tuple[dict[str, Any], ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
     left_out: str | None = None
 
 
@@ -68,10 +70,12 @@ def input_fields(path: Any, config: DataConfig, text_column: str | None, unit: s
     column = text_column or (config.columns.get(role, role) if role else config.text_column)
     alone = replace(config, path=path, text_column=column, unit=unit, group_column=None)
     if config.format == "instructions" and text_column is None:
-        return replace(Fields.of(replace(alone, text_column=config.text_column)), format="asked")
-    if config.format != "entities":
-        return Fields.of(replace(alone, format="text", columns={}))
-    return replace(Fields.of(alone), format="words")
+        fields = replace(Fields.of(replace(alone, text_column=config.text_column)), format="asked")
+    elif config.format == "entities":
+        fields = replace(Fields.of(alone), format="words")
+    else:
+        fields = Fields.of(replace(alone, format="text", columns={}))
+    return replace(fields, keep=True)
 
 
 def read_inputs(sources: list[Source], fields: Fields, marks: tuple[str, ...] = ()) -> Iterator[Input]:
@@ -103,6 +107,7 @@ def read_inputs(sources: list[Source], fields: Fields, marks: tuple[str, ...] = 
             usable |= row.text is not None
             why = f"{row.reason}: {row.why}" if odd else None
             text = " ".join(words) if words else text and not_blank(without_marks(text, marks))
-            yield Input(place, text, words, turns, why)
+            kept = row.columns if source.kind in (*TABLES, "dataset") and row.columns else {}
+            yield Input(place, text, words, turns, kept, why)
     if left_out and not usable:
         raise UsageError(f"no row can be asked about; left out are {explained(left_out)}")

@@ -1,15 +1,19 @@
 """Which of the files in a folder this program wrote itself: they are nobody's data."""
 
-import json
 import os
 import re
 from pathlib import Path
 
 from domaintune.caching import CONTENTS
-from domaintune.outputs import MADE_FROM
+from domaintune.config import read_object
+from domaintune.outputs import MADE_FROM, ROWS
 
 # The names that the program gives in the folder of a run and of a sweep: what else lies there is somebody's own.
-RUN = {"config.yaml", "result.json", "validation.npz", "checkpoints", "tensorboard", "export", "output.log"}
+RUN = {
+    *("config.yaml", "result.json", "validation.npz", "checkpoints", "export", "output.log"),
+    *("hparams.yaml", "tensorboard"),  # of the logger; the folder as earlier versions had it
+}
+EVENTS = "events.out.tfevents."  # what names of TensorBoard's files begin with
 LEADERBOARD = {"leaderboard.csv", "report.html"}
 SWEEP = {*LEADERBOARD, "sweep.json", "optuna.db"}
 EMBEDDED = re.compile(r"python-[a-z]+-\d+\.\d+\.\d+-\d+\.jsonl")  # a corpus in the cache folder
@@ -31,7 +35,8 @@ class OwnFiles:
             return True
         path = file
         while path != self._searched and path.parent != path:
-            if path.name in self._names_in(path.parent):
+            names = self._names_in(path.parent)
+            if path.name in names or (names >= RUN and path.name.startswith(EVENTS)):
                 return True
             path = path.parent
         return False
@@ -45,24 +50,15 @@ class OwnFiles:
 def _given_names(folder: Path) -> set[str]:
     """The names of files and folders in a folder that the program gave them."""
     names: set[str] = set()
-    if "sizes" in _object(folder / CONTENTS):
+    if "sizes" in read_object(folder / CONTENTS):
         names |= set(os.listdir(folder))
-    if (folder / "config.yaml").is_file() and "status" in _object(folder / "result.json"):
+    if (folder / "config.yaml").is_file() and "status" in read_object(folder / "result.json"):
         names |= RUN
-    if "trials" in _object(folder / "sweep.json") or all((folder / name).is_file() for name in LEADERBOARD):
+    if "trials" in read_object(folder / "sweep.json") or all((folder / name).is_file() for name in LEADERBOARD):
         names |= SWEEP
     return names
 
 
 def is_prediction(file: Path) -> bool:
     """Whether scripts/predict.py wrote it: predictions, or what they were made from."""
-    return file.name.endswith(MADE_FROM) or os.path.exists(f"{file}{MADE_FROM}")
-
-
-def _object(file: Path) -> dict[str, object]:
-    """The JSON object in a file; an empty one where there is none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return file.name.endswith(MADE_FROM) or os.path.exists(f"{str(file).removesuffix(ROWS)}{MADE_FROM}")

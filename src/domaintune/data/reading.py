@@ -426,11 +426,11 @@ def _wanted(columns: list[str], fields: Fields, where: str, hint: str = "") -> l
     if not set(columns) & set(fields.names()):
         raise UsageError(f"{where}: {no_column(fields, columns)}{hint}")
     wanted = [name for name in columns if name in (*fields.names(), fields.group_column)]
-    if fields.lacks(columns) or (fields.format == "instructions" and not has_form(columns, fields)):
-        wanted = columns  # so that the message on each row names those that are there
     if twice := [name for name in wanted if wanted.count(name) > 1]:
         raise UsageError(f"{where}: two columns are called {twice[0]!r}")
-    return wanted
+    # The message on a row without those that it needs names all that are there.
+    lacking = fields.lacks(columns) or (fields.format == "instructions" and not has_form(columns, fields))
+    return columns if fields.keep or lacking else wanted
 
 
 def _by_row(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

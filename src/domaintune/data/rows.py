@@ -50,6 +50,7 @@ class Row(NamedTuple):
             text with two labels is on one side.
         reason, why: of a row that can't be used; without a reason it is blank.
         unused: messages of a chat that nothing is learnt from: after the last answer, or blank answers.
+        columns: what the row holds but for pictures and sounds, where `Fields.keep` asks for it.
     """
 
     place: int
@@ -58,10 +59,24 @@ class Row(NamedTuple):
     reason: str | None = None
     why: str = "nothing stands in it"
     unused: int = 0
+    columns: dict[str, Any] | None = None
 
 
 def row_of(place: int, row: Any, fields: Fields) -> Row:
     """What is wanted of a row, or why it can't be used."""
+    found = _row_of(place, row, fields)
+    if not fields.keep or not isinstance(row, dict):
+        return found
+    return found._replace(columns={name: value for name, value in row.items() if not _holds_bytes(value)})
+
+
+def _holds_bytes(value: Any) -> bool:
+    """Whether a value is a picture, a sound or the like, or has one in it."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, bytes | bytearray | memoryview) or any(map(_holds_bytes, inside))
+
+
+def _row_of(place: int, row: Any, fields: Fields) -> Row:
     try:
         wanted = _wanted(row, fields)
         group = group_of(row, fields)

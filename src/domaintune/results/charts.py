@@ -6,7 +6,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,12 +220,13 @@ def validation_curves(ranking: Ranking, metric: str) -> str | None:
 
 def _curve(trial: Trial, metric: str) -> list[tuple[int, float]]:
     """(step, value) as TensorBoard has them."""
-    folder: Path = trial.folder / "tensorboard"
-    if not folder.is_dir():
-        return []
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    points = []
+    for folder in (trial.folder / "tensorboard", trial.folder):  # where earlier versions had them, and where they are
+        if next(folder.glob("events.out.tfevents.*"), None) is None:
+            continue
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    if metric not in events.Tags()["scalars"]:
-        return []
-    return [(event.step, event.value) for event in events.Scalars(metric) if math.isfinite(event.value)]
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        found = events.Scalars(metric) if metric in events.Tags()["scalars"] else []
+        points += [(event.step, event.value) for event in found if math.isfinite(event.value)]
+    return points

@@ -105,6 +105,8 @@ class TrialLauncher(Launcher):
             self._find(each, {other.name for other in planned if other is not each})
         if self.strict or any(each.is_another for each in planned):
             refuse(planned)
+        metrics = {each.config.task.monitor for each in planned if each.config is not None}
+        self.table.metric = metrics.pop() if len(metrics) == 1 else "metric"
         due = {start.name: start for each in planned if (start := self._record(each))}
         self.sweep.save()
         self._tell_left_out([each for each in planned if each.name not in due])
@@ -208,6 +210,9 @@ class TrialLauncher(Launcher):
 
     def _tell_left_out(self, planned: list[Planned]) -> None:
         """Says which trials are not started."""
+        for each in planned:
+            if self.sweep.trials[each.name].state == "failed":
+                self.table.event(each.name)
         failed = [each for each in planned if self.sweep.trials[each.name].state == "failed" and not each.problem]
         if done := sum(self.sweep.trials[each.name].state == "finished" for each in planned):
             self.table.say(f"{done} finished already")

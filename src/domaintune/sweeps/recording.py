@@ -125,7 +125,7 @@ class SweepFolder:
         self.save(status)
         if self.trials:
             with optional("the leaderboard could not be written"):
-                leaderboard.tell(self.folder)
+                leaderboard.tell(self.folder, failures=False)
 
     def move_aside(self) -> None:
         """Moves what an earlier sweep left, and starts over."""

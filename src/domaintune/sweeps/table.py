@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.recording import RunFolder
 from domaintune.sweeps.recording import SweepFolder
 from domaintune.sweeps.trials import TrialRecord
 from domaintune.wording import escaped_lines
@@ -27,10 +28,14 @@ class TrialTable:
 
     Args:
         sweep: what is shown.
+
+    Attributes:
+        metric: by which the trials are compared.
     """
 
     def __init__(self, sweep: SweepFolder) -> None:
         self.sweep = sweep
+        self.metric = "metric"
         self.console = Console(highlight=False)
         if not self.console.is_terminal:
             self.console.width = WIDTH
@@ -74,20 +79,28 @@ class TrialTable:
 
     def _table(self) -> Table:
         table = Table()
-        for column in ("trial", "state", "step", "metric", "time", "why"):
+        # Where there is no live table, an event has said why already.
+        why = ("why",) if self.console.is_terminal else ()
+        for column in ("trial", "state", "step", self.metric, "time", *why):
             table.add_column(column, overflow="fold")  # names that are cut off can't be told apart
         trials = sorted(
             ((name, self.sweep.trials[name]) for name in self.sweep.asked),
             key=lambda each: (FIRST.index(each[1].state), each[1].number),
         )
         for name, trial in trials:
-            step, metric, left = self._progress(name) if trial.state == "running" else ("", "", "")
+            step, metric, left = self._progress(name) if trial.state == "running" else (self._steps(name), "", "")
             if trial.value is not None:
                 metric = f"{trial.value:.4g}"
             taken = left or (f"{trial.seconds:.0f} s" if trial.seconds else "")
             state = Text(trial.state, style=COLOURS[trial.state])
-            table.add_row(Text(name), state, step, Text(metric), taken, Text(escaped_lines(trial.why or "")))
+            told = [Text(escaped_lines(trial.why or ""))] if why else []
+            table.add_row(Text(name), state, step, Text(metric), taken, *told)
         return table
+
+    def _steps(self, name: str) -> str:
+        """How many steps a trial has made that has finished."""
+        steps = (RunFolder(self.sweep.folder / name).earlier() or {}).get("steps")
+        return "" if steps is None else f"{steps:,}"
 
     def _progress(self, name: str) -> tuple[str, str, str]:
         """Step, figures and time left of the latest line of progress; empty before there is one."""

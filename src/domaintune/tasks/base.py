@@ -126,7 +126,10 @@ class FineTuningTask(L.LightningModule):
     def _log_evaluation(self, side: str) -> None:
         self._sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         self.evaluation = {f"{side}/{name}": value for name, value in self.end_evaluation(side).items()}
-        self.log_dict(self.evaluation)
+        # Lightning would hand a validation to the loggers one step too early, and its epoch with it.
+        self.log_dict(self.evaluation, logger=False)
+        if side == "val":
+            self._hand_to_loggers(self.evaluation, self.trainer.global_step)
 
     def on_validation_end(self) -> None:
         self.validated_at_step = self.trainer.global_step
@@ -168,12 +171,15 @@ class FineTuningTask(L.LightningModule):
         finite = loss.isfinite() if self.trainer.precision == "16-mixed" else loss.isfinite() & norm.isfinite()
         self.latest_step |= {"grad_norm": norm, "finite": finite}
         _leave_out_unless(finite, optimizer)
-        self.log_step({"train/loss": loss, "train/grad_norm": norm, "lr": lr}, self.trainer.global_step)
+        self.log_step({"train/loss": loss, "train/grad_norm": norm, "lr": lr}, self.trainer.global_step + 1)
 
     def log_step(self, figures: dict[str, Any], step: int) -> None:
-        """Logs figures of an optimizer step, counted from 0, where its turn has come; else keeps them for
-        `log_last_step`."""
-        in_turn = (step + 1) % self.trainer.log_every_n_steps == 0
+        """Logs figures of an optimizer step where its turn has come; else keeps them for `log_last_step`.
+
+        Args:
+            step: counted from 1: the number of steps that have been made after it.
+        """
+        in_turn = step % self.trainer.log_every_n_steps == 0
         trainer: Any = self.trainer
         # What early stopping watches is there at each validation, and is that of the latest step.
         if in_turn or any(getattr(callback, "monitor", None) in figures for callback in trainer.callbacks):
@@ -187,7 +193,7 @@ class FineTuningTask(L.LightningModule):
     def log_last_step(self) -> None:
         """Logs the latest step also where its turn has not come: training ends with it, or is interrupted."""
         step, figures = self._unlogged
-        if figures and step == self.trainer.global_step - 1:
+        if figures and step == self.trainer.global_step:
             self._hand_to_loggers(figures, step)
             self.logged_out_of_turn = step
         self._unlogged = (-1, {})
