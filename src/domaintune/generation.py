@@ -12,8 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from domaintune.config import UsageError
 from domaintune.data.chatting import Chats, stop_ids
-from domaintune.data.encoder import Encoder
-from domaintune.data.encoding import specials_of
+from domaintune.data.encoder import Encoder, specials_of
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,13 @@ def _written(
 def encode_prompt(tokenizer: Any, encoder: Encoder, prompt: str, model: PreTrainedModel) -> list[int]:
     """The ids of a text, as training encodes what stands before that which is learnt: special tokens' names are text.
 
-    Documents follow an end-of-text token in training, so it is how an empty prompt begins one.
+    An empty prompt begins a document: by what the tokenizer puts before a text, or by the end-of-text token, which
+    documents follow in training.
     """
-    ids = encoder.ids(prompt)
+    ids, specials = encoder.ids(prompt), specials_of(tokenizer)
     if model.config.is_encoder_decoder:
-        return [int(number) for number in specials_of(tokenizer).around(np.array(ids))]
-    return ids or [tokenizer.eos_token_id]
+        return [int(number) for number in specials.around(np.array(ids))]
+    return [*specials.before.tolist(), *ids] or [tokenizer.eos_token_id]
 
 
 def encode_question(tokenizer: Any, encoder: Encoder, text: str) -> list[int]:

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from domaintune.data.cells import is_missing
 from domaintune.data.chatting import Chats
 from domaintune.data.datamodule import pad_token_id
-from domaintune.data.encoder import Encoder
-from domaintune.data.encoding import Specials, cut_at_words, encode_words, specials_of
+from domaintune.data.encoder import Encoder, Specials, specials_of
+from domaintune.data.encoding import cut_at_words, encode_words
 from domaintune.data.inputs import Input
 from domaintune.data.left_out import REFUSED
 from domaintune.data.tokenizing import CONTEXT

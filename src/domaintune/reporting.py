@@ -145,8 +145,8 @@ def _data(config: Config, data: dict[str, Any]) -> str:
         said += f", {what.replace('_', ' ')} left out: {data[f'{what}_left_out']:,}" * (
             what == "duplicates" or config.data.dedup == "near"
         )
-    if data["held_out_groups_left_out"]:
-        said += f", of groups in data.val_path or data.test_path left out: {data['held_out_groups_left_out']:,}"
+    if data["held_out_left_out"]:
+        said += f", left out since their group or what they give is held out: {data['held_out_left_out']:,}"
     if data["left_out"]:
         said += f", left out: {counted(data['left_out'])}"
     if words := passed_over(data["other_files"], data["own_files"]):

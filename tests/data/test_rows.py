@@ -38,7 +38,7 @@ def test_labels_are_read_alike_from_every_table(tmp_path: Path, name: str, conte
         {"text": "fine, really", "label": "good"},
         {"text": "bad film", "label": "3"},
     ]
-    assert [row.group for row in found] == ["fine, really", "bad film"], "a text stays on one side whatever its label"
+    assert [row.given for row in found] == ["fine, really", "bad film"], "a text stays on one side whatever its label"
 
 
 def test_several_labels_are_a_list_or_a_parted_string(tmp_path: Path) -> None:

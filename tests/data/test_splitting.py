@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from domaintune.config import UsageError
+from domaintune.data.rows import given
 from domaintune.data.splitting import SIDES, Splits, check_sides, copied, positions, read_splits, sides
 from domaintune.settings import DataConfig
 
@@ -132,6 +133,27 @@ def test_a_copy_in_groups_on_different_sides_is_kept_where_it_is_held_out(split:
         assert splits.duplicates == 1
 
 
+@pytest.mark.parametrize("dedup", ["exact", "none"])
+@pytest.mark.parametrize("format", ["labels", "entities", "pairs"])
+def test_what_is_given_in_several_groups_is_on_one_side(split: Any, format: str, dedup: str) -> None:
+    """Also where a few texts are in so many groups that joining these would leave one group."""
+    rows = []
+    for number in range(400):
+        words, other = f"text {number % 150}".split(), f"{number}"
+        row = {
+            "labels": {"text": " ".join(words), "label": other},
+            "entities": {"tokens": words, "tags": ["O", f"B-{other}"]},
+            "pairs": {"source": " ".join(words), "target": other},
+        }[format]
+        rows.append({**row, "author": f"author {number % 40}"})
+    settings = {"group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2, "dedup": dedup}
+    splits = split(rows, format=format, **settings)
+    on = {side: {given(text) for text in texts(splits, side)} for side in SIDES}
+    assert all(on.values())
+    assert sum(map(len, on.values())) == len(set.union(*on.values())) == 150
+    assert splits.held_out == 400 - sum(numbers(splits)) > 0
+
+
 def _author(row: dict[str, str]) -> dict[str, str]:
     return {"author": row["author"]}
 
@@ -191,6 +213,15 @@ def test_test_path_takes_the_place_of_the_test_part(split: Any) -> None:
     train, val, _ = numbers(splits)
     assert 5 < val < 40
     assert train == 200 - val
+
+
+@pytest.mark.parametrize("side", ["val", "test"])
+def test_a_set_that_is_given_moves_no_document_of_another_side(split: Any, side: str) -> None:
+    before = by_text(split(MANY, val_fraction=0.3, test_fraction=0.2))
+    after = by_text(split(MANY, val_fraction=0.3, test_fraction=0.2, **{side: ["held out"]}))
+    drawn = {text for text, of in before.items() if of == side}
+    assert len(drawn) > 100
+    assert after == {**before, **dict.fromkeys(drawn, "train"), "held out": side}
 
 
 def test_val_and_test_path_leave_all_of_path_to_train_on(split: Any) -> None:
@@ -353,6 +384,6 @@ def test_groups_of_a_given_validation_set_are_left_out_of_training(tmp_path: Pat
     path, val_path = tiny.jsonl(tmp_path / "a.jsonl", *rows), tiny.jsonl(tmp_path / "v.jsonl", *val)
     config = DataConfig(path=path, val_path=val_path, group_column="author", test_fraction=0)
     splits = read_splits(config, str(tmp_path / "cache"))
-    assert splits.held_out_groups == 16
+    assert splits.held_out == 16
     assert len(splits.of("train")) == 24
     assert len(splits.of("val")) == 2

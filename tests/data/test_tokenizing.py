@@ -17,13 +17,14 @@ from transformers import PreTrainedTokenizerFast
 
 from domaintune.config import RunError
 from domaintune.data import tokenizing
-from domaintune.data.chatting import PLAIN_TEMPLATE
+from domaintune.data.chatting import PLAIN_TEMPLATE, plain_template
 from domaintune.data.documents import read_documents
 from domaintune.data.encoder import Encoder
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
 from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
-from domaintune.generation import encode_question
+from domaintune.data.windows import WindowDataset
+from domaintune.generation import encode_prompt, encode_question
 from domaintune.settings import DataConfig
 
 ALPHABETS = {
@@ -145,6 +146,57 @@ def test_settings_that_an_earlier_call_left_in_the_tokenizer_change_nothing(tmp_
     assert ids(encoded(tmp_path / "a", used, "one two three", "four")) == ids(
         encoded(tmp_path / "b", tokenizer, "one two three", "four")
     )
+
+
+# What a tokenizer puts before a text, as Llama's, Mistral's and Gemma's do.
+
+
+@pytest.fixture
+def opening(tokenizer: Any) -> Any:
+    """A tokenizer that puts its beginning-of-text token before a text."""
+    made = copy.deepcopy(tokenizer)
+    made.add_special_tokens({"bos_token": "<s>"})
+    signs = [("<s>", made.bos_token_id)]
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=signs)
+    return made
+
+
+def test_a_document_begins_as_the_tokenizer_begins_a_text(tmp_path: Path, opening: Any) -> None:
+    made = texts("all")
+    tokens = encoded(tmp_path, opening, *made)
+    assert ids(tokens) == [[*opening(text)["input_ids"], opening.eos_token_id] for text in made]
+    assert ids(tokens)[0][0] == opening.bos_token_id
+    assert [one[0] for one in counts(tokens)] == [0] * len(made)
+    assert [sum(one) for one in counts(tokens)] == [len(text.encode()) for text in made]
+
+
+def test_the_first_real_token_is_predicted_behind_it(tmp_path: Path, opening: Any) -> None:
+    tokens = encoded(tmp_path, opening, "one two three " * 40, "four")
+    windows = WindowDataset(tokens, np.arange(2), block_size=32)
+    assert windows.predicted_tokens == sum(len(one) - 1 for one in ids(tokens))
+    assert windows.text_bytes.sum() == len("one two three " * 40) + len("four")
+    begin_with_it = [windows.window(index)["input_ids"][0] == opening.bos_token_id for index in range(len(windows))]
+    assert sum(begin_with_it) == 2, "the first window of each document"
+
+
+def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tmp_path: Path, opening: Any) -> None:
+    tokens = instructed(tmp_path, opening, {"prompt": "2+2=", "completion": "4"})
+    given = opening("2+2=")["input_ids"]
+    assert ids(tokens)[0][: len(given)] == given == encode_prompt(opening, Encoder(opening), "2+2=", tiny.llama())
+    assert counts(tokens)[0][: len(given)] == [CONTEXT] * len(given)
+    assert learnt(opening, tokens) == [f"4{opening.eos_token}"]
+    assert encode_prompt(opening, Encoder(opening), "", tiny.llama()) == [opening.bos_token_id]
+
+
+def test_a_chat_begins_as_its_template_begins_it(tmp_path: Path, opening: Any) -> None:
+    opening.chat_template = CHATML
+    assert opening.bos_token_id not in ids(instructed(tmp_path / "own", opening, {"messages": TALK}))[0]
+    opening.chat_template = plain_template(opening)
+    (plain,) = ids(instructed(tmp_path / "plain", opening, {"messages": TALK}))
+    assert plain.index(opening.bos_token_id) == 0
+    assert plain.count(opening.bos_token_id) == 1
+    assert opening.apply_chat_template(TALK, tokenize=False).startswith("<s>System: Be brief.")
+    assert encode_question(opening, Encoder(opening), "One?")[0] == opening.bos_token_id
 
 
 # Instructions.

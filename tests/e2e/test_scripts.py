@@ -2,10 +2,16 @@
 
 import gzip
 import json
+import math
+import random
 import re
 import shutil
+from types import SimpleNamespace
 
+import everyday
+import families
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -120,6 +126,30 @@ def test_base_and_fine_tuned_are_compared_on_another_text(command, finished, sma
         assert "documents" in done.stdout
         printed.append(done.stdout)
     assert printed[0] != printed[1]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_evaluate_measures_what_plain_transformers_measures(command, tmp_path, family):
+    """Also of a tokenizer that puts a sign before each text."""
+    folder = families.save_family(family, tmp_path / family)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    families.enlarge(SimpleNamespace(model=model))
+    model.save_pretrained(folder)
+    texts = [" ".join(families.words(random.Random(number), 8)) for number in range(20)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    arguments = (f"model.checkpoint={folder}", f"data.path={tmp_path}/texts.jsonl", "data.block_size=64")
+    done = command(
+        "scripts/evaluate.py", *arguments, "data.dedup=none", "trainer.precision=32", "trainer.accelerator=cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    loss = predicted = 0
+    for text in texts:
+        ids = torch.tensor([[*tokenizer(text)["input_ids"], tokenizer.eos_token_id]])
+        with torch.no_grad():
+            loss += float(model(ids, labels=ids).loss) * (ids.shape[1] - 1)
+        predicted += ids.shape[1] - 1
+    assert everyday.figure(done.stdout, "predicted tokens") == predicted
+    assert everyday.figure(done.stdout, "perplexity") == pytest.approx(math.exp(loss / predicted), rel=1e-4)
 
 
 def test_a_path_that_is_missing_is_told(command, finished):

@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from domaintune.data.encoder import Encoder
+from domaintune.data.encoder import Encoder, specials_of
 from domaintune.data.tokenizing import CONTEXT
 from domaintune.generation import Sampling, continue_text, encode_prompt, without_half
 from domaintune.sharding import is_sharded
@@ -73,14 +73,18 @@ def openings(data: Any, number: int) -> dict[str, list[int]]:
 
 
 def opening(tokenizer: Any, tokens: Any, first: int, end: int) -> tuple[str, list[int]]:
-    """What a document gives before its first answer; of plain text the first few tokens."""
-    counts = tokens.byte_counts(first, end)
+    """What a document gives before its first answer; of plain text the first few tokens.
+
+    The text doesn't show what the tokenizer puts before every text, nor a character of which the end is missing.
+    """
+    counts, before = tokens.byte_counts(first, end), specials_of(tokenizer).before.tolist()
     context = int(np.argmax(counts != CONTEXT)) if tokens.has_context else 0
-    ids = tokens.ids(first, min(end, first + (context or PROMPT_TOKENS))).tolist()
-    if not context and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
+    ids = tokens.ids(first, min(end, first + (context or len(before) + PROMPT_TOKENS))).tolist()
+    opens = len(before) if ids[: len(before)] == before else 0
+    if not context and ids[-1] == tokenizer.eos_token_id and len(ids) > opens + 1:
         ids = ids[:-1]  # the end of a short document is no part of its beginning
-    text = str(tokenizer.decode(ids, skip_special_tokens=False))
-    while not context and len(ids) > 1 and without_half(text) != text:  # a character of several tokens
+    text = str(tokenizer.decode(ids[opens:], skip_special_tokens=False))
+    while not context and len(ids) > opens + 1 and without_half(text) != text:  # a character of several tokens
         ids = ids[:-1]
-        text = str(tokenizer.decode(ids, skip_special_tokens=False))
+        text = str(tokenizer.decode(ids[opens:], skip_special_tokens=False))
     return text, ids

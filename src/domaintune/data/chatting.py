@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from domaintune.data.cells import json_of
 from domaintune.data.chats import is_answer
-from domaintune.data.encoder import SIGN, Encoder
+from domaintune.data.encoder import SIGN, Encoder, specials_of
 
 # For instructions where the tokenizer has no chat template of its own; saved with the model, so that
 # `apply_chat_template` writes the same. `User: ...`, `Assistant: ...`, each turn closed by a blank line.
@@ -27,6 +27,12 @@ NONCHARACTER = "\ufdd0"  # Unicode gives it to programs for their own use
 OPENED = re.compile(rf"{SIGN}?<(\w+)>\s*")  # a part of an answer that a generation prompt begins, as <think>
 
 Message = dict[str, Any]
+
+
+def plain_template(tokenizer: Any) -> str:
+    """PLAIN_TEMPLATE behind what the tokenizer puts before a text, which nobody adds to what a template has written."""
+    before = "".join(tokenizer.convert_ids_to_tokens(specials_of(tokenizer).before.tolist()))
+    return f"{{{{ {json.dumps(before)} }}}}" * bool(before) + PLAIN_TEMPLATE
 
 
 class Segment(NamedTuple):

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from domaintune.config import UsageError
 from domaintune.data.accounting import account_of
-from domaintune.data.chatting import PLAIN_TEMPLATE, Chats
+from domaintune.data.chatting import Chats, plain_template
 from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
 from domaintune.data.documents import SIDES
 from domaintune.data.encoder import Encoder
@@ -100,7 +100,7 @@ class TextDataModule(L.LightningDataModule):
         super().__init__()
         self.config, self.splits, self.tokenizer, self.seed = config, splits, tokenizer, seed
         if config.format == "instructions" and tokenizer.chat_template is None and holds_chats(splits.documents):
-            tokenizer.chat_template = PLAIN_TEMPLATE
+            tokenizer.chat_template = plain_template(tokenizer)
         self.tokens = self._encode(cache)
         self.splits = self._usable()
         self.datasets = {side: self._dataset(side) for side in SIDES}
@@ -164,7 +164,7 @@ class TextDataModule(L.LightningDataModule):
             "messages_after_last_answer": documents.notes["messages_after_last_answer"],
             "duplicates_left_out": self.splits.duplicates,
             "near_duplicates_left_out": self.splits.near_duplicates,
-            "held_out_groups_left_out": self.splits.held_out_groups,
+            "held_out_left_out": self.splits.held_out,
             "other_files": dict(self.splits.found.other_files),
             "own_files": self.splits.found.own_files,
             **{side: asdict(account) for side, account in self.accounts().items()},

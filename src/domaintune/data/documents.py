@@ -20,7 +20,7 @@ from domaintune.data.left_out import BLANK, NAMED, LeftOutRows, explained, joine
 from domaintune.data.reading import Fields, read
 from domaintune.progress import progress
 
-FORMAT = 5  # raise when the same files would give other documents
+FORMAT = 6  # raise when the same files would give other documents
 SIDES = ("train", "val", "test")
 GIVEN = {None: -1, "train": 0, "val": 1, "test": 2}  # the number of a source's side; -1: to be decided
 
@@ -52,8 +52,13 @@ class Documents:
 
     @property
     def group_hashes(self) -> npt.NDArray[np.uint64]:
-        """(D,) of what decides the side: the group where there are groups, else the text."""
+        """(D,) of what decides the side: the group where there are groups, else what is given."""
         return np.load(self.folder / "group_hashes.npy")
+
+    @property
+    def given_hashes(self) -> npt.NDArray[np.uint64]:
+        """(D,) of what a model is given: of labels, entities and pairs a part of the row, else the text."""
+        return np.load(self.folder / "given_hashes.npy")
 
     @property
     def given_sides(self) -> npt.NDArray[np.int8]:
@@ -151,7 +156,7 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
 
 def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
     starts, places, numbers, left_out = array("q", [0]), array("q"), array("q"), array("q")
-    given, hashes, groups = array("b"), bytearray(), bytearray()
+    sides, hashes, given, groups = array("b"), bytearray(), bytearray(), bytearray()
     kinds: dict[tuple[int, str], tuple[int, str]] = {}  # (side, reason) -> its number, and words about its first row
     unused = 0
     with (folder / "text.bin").open("wb") as file, progress("reading", _bytes(sources), "bytes") as advance:
@@ -167,16 +172,18 @@ def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
                 starts.append(starts[-1] + len(raw))
                 places.append(row.place)
                 numbers.append(number)
-                given.append(side)
+                sides.append(side)
                 hashes += blake2b(raw, digest_size=16).digest()
-                groups += hashes[-8:] if row.group is None else blake2b(row.group.encode(), digest_size=8).digest()
+                given += hashes[-8:] if row.given is None else blake2b(row.given.encode(), digest_size=8).digest()
+                groups += given[-8:] if row.group is None else blake2b(row.group.encode(), digest_size=8).digest()
                 unused += row.unused
                 advance(len(raw))
     np.save(folder / "starts.npy", np.frombuffer(starts, dtype=np.int64))
     np.save(folder / "places.npy", np.frombuffer(places, dtype=np.int64))
     np.save(folder / "sources.npy", np.frombuffer(numbers, dtype=np.int64))
-    np.save(folder / "given_sides.npy", np.frombuffer(given, dtype=np.int8))
+    np.save(folder / "given_sides.npy", np.frombuffer(sides, dtype=np.int8))
     np.save(folder / "hashes.npy", np.frombuffer(hashes, dtype=np.uint64).reshape(-1, 2))
+    np.save(folder / "given_hashes.npy", np.frombuffer(given, dtype=np.uint64))
     np.save(folder / "group_hashes.npy", np.frombuffer(groups, dtype=np.uint64))
     np.save(folder / "left_out.npy", np.frombuffer(left_out, dtype=np.int64).reshape(-1, 3))
     listed = [[side, reason, why] for (side, reason), (_, why) in kinds.items()]

@@ -5,16 +5,44 @@ import re
 from collections.abc import Collection
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from domaintune.config import UsageError
+
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
 
 SIGN = "\0"  # stands before the name of a special token that is meant as one; no text that was read holds it
+
+
+class Specials(NamedTuple):
+    """The ids that a tokenizer puts around a text.
+
+    [CLS] and [SEP] (BERT), a beginning alone (Llama), an end alone (T5), or nothing (GPT-2).
+    """
+
+    before: Ids
+    after: Ids
+
+    def __len__(self) -> int:
+        return self.before.size + self.after.size
+
+    def around(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return np.concatenate([self.before, ids, self.after]).astype(np.int64)
+
+
+def specials_of(tokenizer: Any) -> Specials:
+    """Found by comparing a text with and without: transformers has no one name for it."""
+    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    start = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), None)
+    if start is None:
+        raise UsageError("the tokenizer's special tokens do not stand around a text, which is what a task here takes")
+    before, after = whole[:start], whole[start + len(bare) :]
+    return Specials(np.array(before, np.int32), np.array(after, np.int32))
 
 
 class Encoder:

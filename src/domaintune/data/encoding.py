@@ -11,40 +11,15 @@ A document of which no token is left (or no token of one side of a pair) has len
 
 import json
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from domaintune.config import UsageError
 from domaintune.data.documents import Documents
 from domaintune.data.encoder import Encoder, Ids, Lengths
 from domaintune.data.rows import given
 from domaintune.data.tokenizing import CONTEXT, Encoded, Tokens, store_tokens
 from domaintune.settings import DataConfig
-
-
-class Specials(NamedTuple):
-    """The ids that a tokenizer puts around a text: [CLS] and [SEP], or an end alone (T5), or nothing (GPT-2)."""
-
-    before: Ids
-    after: Ids
-
-    def __len__(self) -> int:
-        return self.before.size + self.after.size
-
-    def around(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        return np.concatenate([self.before, ids, self.after]).astype(np.int64)
-
-
-def specials_of(tokenizer: Any) -> Specials:
-    """Found by comparing a text with and without: transformers has no one name for it."""
-    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-    start = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), None)
-    if start is None:
-        raise UsageError("the tokenizer's special tokens do not stand around a text, which is what a task here takes")
-    before, after = whole[:start], whole[start + len(bare) :]
-    return Specials(np.array(before, np.int32), np.array(after, np.int32))
 
 
 def encode_rows(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:

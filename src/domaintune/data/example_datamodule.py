@@ -14,7 +14,8 @@ from domaintune.config import UsageError
 from domaintune.data.accounting import ExampleAccount, account_of_examples
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, pad_token_id
-from domaintune.data.encoding import encode_rows, specials_of
+from domaintune.data.encoder import specials_of
+from domaintune.data.encoding import encode_rows
 from domaintune.data.examples import (
     Example,
     ExampleDataset,

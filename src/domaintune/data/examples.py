@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from domaintune.data.collating import IGNORED
-from domaintune.data.encoding import Specials, cut_at_words
+from domaintune.data.encoder import Specials
+from domaintune.data.encoding import cut_at_words
 from domaintune.data.tokenizing import CONTEXT, Tokens
 
 READ_TOKENS = 1 << 20  # at once

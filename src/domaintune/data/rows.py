@@ -46,8 +46,8 @@ class Row(NamedTuple):
         text: plain text, or a JSON object: of instructions `prompt` and `completion` or `messages`, of labels `text`
             and `label` or a list `labels`, of entities `tokens` and `tags`, of pairs `source` and `target`.
             None where the row can't be used.
-        group: what `data.group_column` holds; without it, of labels, entities and pairs what is given, so that the same
-            text with two labels is on one side.
+        group: what `data.group_column` holds.
+        given: of labels, entities and pairs what a model is given.
         reason, why: of a row that can't be used; without a reason it is blank.
         unused: messages of a chat that nothing is learnt from: after the last answer, or blank answers.
         columns: what the row holds but for pictures and sounds, where `Fields.keep` asks for it.
@@ -56,6 +56,7 @@ class Row(NamedTuple):
     place: int
     text: str | None
     group: str | None = None
+    given: str | None = None
     reason: str | None = None
     why: str = "nothing stands in it"
     unused: int = 0
@@ -81,15 +82,13 @@ def _row_of(place: int, row: Any, fields: Fields) -> Row:
         wanted = _wanted(row, fields)
         group = group_of(row, fields)
     except RowError as error:
-        return Row(place, None, None, error.reason, str(error))
+        return Row(place, None, reason=error.reason, why=str(error))
     if isinstance(wanted, str):
         return Row(place, wanted, group)
     text = json.dumps(wanted, ensure_ascii=False)
     if fields.format == "asked":
         return Row(place, text)
-    if group is None and fields.format in GIVEN_FORMATS:
-        group = given(text)
-    return Row(place, text, group, unused=not_learnt(wanted))
+    return Row(place, text, group, given(text) if fields.format in GIVEN_FORMATS else None, unused=not_learnt(wanted))
 
 
 def _wanted(row: Any, fields: Fields) -> str | dict[str, Any]:

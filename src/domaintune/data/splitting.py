@@ -30,7 +30,8 @@ class Splits:
     Attributes:
         side: (D,) places in SIDES; -1 for what was left out.
         duplicates, near_duplicates: how many were left out as such.
-        held_out_groups: how many were left out since `val_path` or `test_path` has documents of their group.
+        held_out: how many were left out since their group is in `val_path` or `test_path`, or since what they give is
+            held out.
         left_out: rows that can't be used, by their reasons: those that are no documents, and what `leave_out` added.
         found: what was found beside the documents' files, and what a person should know about them.
     """
@@ -39,7 +40,7 @@ class Splits:
     side: npt.NDArray[np.int8]
     duplicates: int = 0
     near_duplicates: int = 0
-    held_out_groups: int = 0
+    held_out: int = 0
     left_out: LeftOutRows = field(default_factory=dict)
     found: Found = field(default_factory=Found)
 
@@ -74,9 +75,10 @@ class Splits:
 def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> Splits:
     """Reads what the `data` group names (without a path: the embedded corpus) and splits it.
 
-    Documents of `val_path` and `test_path` take the place of that part of `path`. Of copies one is kept: on the
+    Where `val_path` or `test_path` is given, that part of `path` is trained on. Of copies one is kept: on the
     validation side before the test side before the training side, so what is learnt from is never what is measured
-    on. Imports nothing heavy.
+    on. What is given in rows of labels, entities or pairs is on one side too, whatever group its rows are of. Imports
+    nothing heavy.
 
     Args:
         marks: see `Fields`.
@@ -91,26 +93,27 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
     if config.dedup != "none":
         copies = copied(documents.hashes, side)
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
-    # The group of a row of labels, entities or pairs is what is given: known from a held-out row, it would be cheating.
+    # What is given in a row of labels, entities or pairs, known from a held-out row, would be cheating.
     grouped = config.group_column is not None or (config.format in GIVEN_FORMATS and config.dedup != "none")
-    shared = _of_held_out_groups(documents) & (side != LEFT_OUT) & grouped
-    side[shared] = LEFT_OUT
+    known = grouped & (side != LEFT_OUT) & (_of_held_out_groups(documents) | _given_elsewhere(documents, side))
+    side[known] = LEFT_OUT
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
     found.notes += documents.source_notes()
-    return Splits(documents, side, duplicates, near, int(shared.sum()), documents.left_out(), found)
+    return Splits(documents, side, duplicates, near, int(known.sum()), documents.left_out(), found)
 
 
 def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
     """(D,) the side of each document: that of its source, else by its place in [0, 1).
 
     Texts (or groups) at [0, val_fraction) are val, those at [val_fraction, val_fraction + test_fraction) test, the
-    rest train. A fraction counts for nothing where documents of that side were given.
+    rest train. Where documents of a side were given, those that would have been drawn for it are train: no other moves.
     """
-    given, (val, test) = documents.given_sides, _fractions(documents, config)
-    place = positions(documents.group_hashes, config.split_seed)
-    drawn = np.where(place < val, VAL, np.where(place < val + test, TEST, TRAIN))
+    given, place = documents.given_sides, positions(documents.group_hashes, config.split_seed)
+    held_out = np.where(place < config.val_fraction, VAL, TEST)
+    drawn = np.where(place < config.val_fraction + config.test_fraction, held_out, TRAIN)
+    drawn[np.isin(drawn, given)] = TRAIN
     return np.where(given >= 0, given, drawn).astype(np.int8)
 
 
@@ -118,6 +121,18 @@ def _of_held_out_groups(documents: Documents) -> npt.NDArray[np.bool_]:
     """(D,) True where a document of `path` is in a group that a given validation or test set has too."""
     given, groups = documents.given_sides, documents.group_hashes
     return (given < 0) & np.isin(groups, groups[(given == VAL) | (given == TEST)])
+
+
+def _given_elsewhere(documents: Documents, side: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """(D,) True where a document of `path` gives what one gives on a side that is served before its own.
+
+    Groups would not be kept apart better by joining those that share what is given: a few common texts would join all.
+    """
+    rank = np.append(np.argsort(FIRST), len(FIRST))[side]  # LEFT_OUT, the last, comes after every side
+    _, same = np.unique(documents.given_hashes, return_inverse=True)
+    served = np.full(len(documents), len(FIRST))
+    np.minimum.at(served, same, rank)
+    return (documents.given_sides < 0) & (rank > served[same])
 
 
 def _fractions(documents: Documents, config: DataConfig) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """Documents -> token ids on the disk, encoded once per tokenizer, with the bytes that each token stands for.
 
-A document of plain text is its tokens and one end-of-text token. Of instructions only the answers are learnt: every
-other token is context, which has no label. What a person wrote is text, also where it reads like a special token.
+A document of plain text is what the tokenizer puts before a text, the text's tokens, and one end-of-text token. Of
+instructions only the answers are learnt: every other token is context, which has no label. What a person wrote is text,
+also where it reads like a special token.
 """
 
 import hashlib
@@ -24,10 +25,10 @@ from domaintune.caching import cached
 from domaintune.config import RunError
 from domaintune.data.chatting import Chats, Segment
 from domaintune.data.documents import Documents
-from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths
+from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths, specials_of
 from domaintune.progress import progress
 
-FORMAT = 3  # raise when the same documents and tokenizer would give other tokens
+FORMAT = 4  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
 CONTEXT = -1  # in place of a token's bytes: it has no label
 
@@ -146,12 +147,12 @@ def tokenize(documents: Documents, tokenizer: Any, format: str, cache: str) -> T
         format: `text` or `instructions`.
     """
     template = tokenizer.chat_template if format == "instructions" else None
-    encoder = Encoder(tokenizer)
+    encoder, before = Encoder(tokenizer), specials_of(tokenizer).before
 
     def encode(texts: list[str], first: int) -> Encoded:
         if format == "instructions":
-            return _conversations(texts, first, tokenizer, encoder)
-        return _closed(*encoder.encode(texts), tokenizer.eos_token_id)
+            return _conversations(texts, first, tokenizer, encoder, before)
+        return _framed(*encoder.encode(texts), before, tokenizer.eos_token_id)
 
     return store_tokens(documents, tokenizer, [format, template], encode, cache)
 
@@ -215,29 +216,42 @@ def _write(folder: Path, documents: Documents, encode: Encode, names: re.Pattern
         (folder / "has_context").touch()
 
 
-def _closed(ids: Ids, counts: Ids, lengths: Lengths, eos: int) -> Encoded:
-    """An end-of-text token, which stands for no bytes, after each document that has tokens."""
+def _framed(ids: Ids, counts: Ids, lengths: Lengths, before: Ids, eos: int) -> Encoded:
+    """`before` and an end-of-text token around each document that has tokens. They stand for no bytes."""
     ends, some = np.cumsum(lengths), lengths > 0
-    return Encoded(np.insert(ids, ends[some], eos), np.insert(counts, ends[some], 0), lengths + some)
+    frame = np.array([*before, eos], dtype=np.int32)
+    places = np.repeat(np.stack([ends - lengths, ends], axis=1)[some], [before.size, 1], axis=1).ravel()
+    ids = np.insert(ids, places, np.tile(frame, int(some.sum())))
+    return Encoded(ids, np.insert(counts, places, 0), lengths + some * frame.size)
 
 
 # Instructions.
 
 
-def _conversations(texts: list[str], first: int, tokenizer: Any, encoder: Encoder) -> Encoded:
-    """Rows of instructions, with CONTEXT in place of byte counts outside the answers."""
-    chats, rows, refused = Chats(tokenizer, encoder), [], {}
+def _conversations(texts: list[str], first: int, tokenizer: Any, encoder: Encoder, before: Ids) -> Encoded:
+    """Rows of instructions, with CONTEXT in place of byte counts outside the answers.
+
+    Args:
+        before: what the tokenizer puts before a prompt. Before a chat stands what its template writes.
+    """
+    chats, rows, openings, refused = Chats(tokenizer, encoder), [], [], {}
     for number, text in enumerate(texts, first):
         try:
-            rows.append(_sequences(json.loads(text), chats))
+            row = json.loads(text)
+            rows.append(_sequences(row, chats))
+            openings.append(before if "prompt" in row else _NOTHING[0])
         except ValueError as error:
             rows.append([])
+            openings.append(_NOTHING[0])
             refused[number] = str(error)
     every = [segment for row in rows for sequence in row for segment in sequence]
     ids, counts, lengths = encoder.encode([segment.text for segment in every])
     cuts = np.cumsum(lengths)[:-1]
     parts = iter(zip(np.split(ids, cuts), np.split(counts, cuts), strict=True))
-    joined = [[_whole(sequence, parts, tokenizer) for sequence in row] for row in rows]
+    joined = [
+        [_whole(sequence, parts, tokenizer, opening) for sequence in row]
+        for row, opening in zip(rows, openings, strict=True)
+    ]
     flat = [sequence for row in joined for sequence in row] or [_NOTHING]
     return Encoded(
         ids=np.concatenate([one for one, _ in flat]),
@@ -262,9 +276,10 @@ def _sequences(row: dict[str, Any], chats: Chats) -> list[list[Segment]]:
     return chats.sequences(row["messages"])
 
 
-def _whole(sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any) -> tuple[Ids, Ids]:
-    """The next parts joined, and closed by an end-of-text token unless the template has ended with one."""
-    found = [
+def _whole(sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any, opening: Ids) -> tuple[Ids, Ids]:
+    """The next parts joined behind `opening`, closed by an end-of-text token unless the template has ended with one."""
+    found = [(opening, np.full_like(opening, CONTEXT))]
+    found += [
         (ids, counts if segment.learnt else np.full_like(counts, CONTEXT))
         for segment, (ids, counts) in zip(sequence, parts, strict=False)
     ]

@@ -63,6 +63,8 @@ def load_tokenizer(checkpoint: Checkpoint, task_name: str = "causal_lm") -> Any:
     # transformers opens a folder without the tokenizer's files as a tokenizer that knows no token.
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no tokenizer")
+    if task_name == "causal_lm" and tokenizer.eos_token is None:
+        tokenizer.eos_token = tokenizer.sep_token  # by which BERT's tokenizers, that some decoders have, end a text
     needed = {"causal_lm": ("eos_token", "end-of-text token"), "masked_lm": ("mask_token", "mask token")}
     name, words = needed.get(task_name, ("", ""))
     if name and getattr(tokenizer, name) is None:
