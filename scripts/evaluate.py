@@ -62,10 +62,11 @@ class Arguments:
     paths: PathsArguments = field(default_factory=PathsArguments)
 
 
-def documents(config: Config, split: str, sha256: str | None, marks: tuple[str, ...]) -> Splits:
-    """The documents to measure, as the test side.
+def documents(config: Config, split: str | None, sha256: str | None, marks: tuple[str, ...]) -> tuple[Splits, str]:
+    """The documents to measure, as the test side, and which side they are of.
 
     Args:
+        split: of SPLITS; None is the test side, or the validation side where that has no document.
         sha256: of the documents that a run was split into.
         marks: see `marks_of`.
 
@@ -78,10 +79,14 @@ def documents(config: Config, split: str, sha256: str | None, marks: tuple[str, 
             "the text or its split is not that of the run, which may have been trained on what would be measured. "
             "Leave out the data settings that split it otherwise, or give data.path=OTHER_TEXT"
         )
+    if split is None:
+        split = "test" if len(splits.of("test")) else "val"
+        if split == "val":
+            say("note: no document is on the test side: the validation side is measured, which chose the best weights")
     chosen = splits.side != LEFT_OUT if split == "all" else splits.side == SIDES.index(split)
     if not chosen.any():
         raise UsageError(f"split={split}: no document on this side")
-    return replace(splits, side=np.where(chosen, TEST, LEFT_OUT).astype(np.int8))
+    return replace(splits, side=np.where(chosen, TEST, LEFT_OUT).astype(np.int8)), split
 
 
 def is_text_of(config: Config, earlier: dict[str, Any], marks: tuple[str, ...]) -> bool:
@@ -146,8 +151,9 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
     if earlier and "data.path" not in settings:
         check_is_there(config, run)
     sha256 = earlier["data"]["sha256"] if earlier and not other else None
-    split = split or ("all" if other else "test")
-    splits = documents(config, split, sha256, marks_of(config if other else cut_by))
+    splits, split = documents(
+        config, split or ("all" if other else None), sha256, marks_of(config if other else cut_by)
+    )
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
     check_family(checkpoint, config.task.name)
     check_writes(checkpoint, config.task.name)

@@ -123,20 +123,18 @@ def main() -> None:
         "chat": arguments.chat,
         **({"data.marks": list(marks)} if marks else {}),
     }
-    output = Output(file, made_from, arguments.fresh)
-    output.check()
+    with Output(file, made_from, arguments.fresh) as output:
+        from domaintune.predicting import Predictor
 
-    from domaintune.predicting import Predictor
-
-    predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
-    done = output.begin(CHUNK)
-    rows = itertools.islice(read_inputs(sources, fields, marks), done, None)
-    with progress("predicting", total, "rows") as advance:
-        advance(done)
-        while chunk := list(itertools.islice(rows, CHUNK)):
-            output.add(predictor(chunk))
-            advance(len(chunk))
-    output.finish()
+        predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
+        done = output.begin(CHUNK)
+        rows = itertools.islice(read_inputs(sources, fields, marks), done, None)
+        with progress("predicting", total, "rows") as advance:
+            advance(done)
+            while chunk := list(itertools.islice(rows, CHUNK)):
+                output.add(predictor(chunk))
+                advance(len(chunk))
+        output.finish()
     print(f"{total:,} rows in {output.file}" + f", {done:,} of them from before" * (done > 0))
 
 

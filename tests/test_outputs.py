@@ -1,12 +1,17 @@
+import contextlib
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from domaintune import outputs
 from domaintune.config import UsageError
 from domaintune.outputs import Output, refuse_output
+from domaintune.writing import write_whole
 
 
 def output(folder: Path, fresh: bool = False, **made_from: Any) -> Output:
@@ -49,6 +54,51 @@ def test_another_models_output_is_refused_and_fresh_replaces_it(tmp_path: Path) 
     assert written(tmp_path) == rows(0, 2)
     assert output(tmp_path, fresh=True, model="b", input=["y"]).begin(2) == 0
     assert output(tmp_path, model="b", input=["y"]).begin(2) == 0
+
+
+def test_rows_never_stand_beside_what_others_were_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a process that starts over is killed."""
+    out = output(tmp_path, model="a")
+    out.begin(2)
+    out.add(rows(0, 2))
+    for written_files in range(3):
+        killed = output(tmp_path, fresh=True, model="b")
+        left = iter(range(written_files))
+
+        def write(file: Path, text: str, left: Any = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            write_whole(file, text)
+
+        monkeypatch.setattr(outputs, "write_whole", write)
+        with contextlib.suppress(KeyboardInterrupt):
+            killed.begin(2)
+        made_from = json.loads(killed.beside.read_text())
+        assert made_from == {"model": "a"} or not killed.lines.read_bytes()
+    assert made_from == {"model": "b"}
+
+
+def test_one_process_at_a_time_writes(tmp_path: Path) -> None:
+    hold = """
+import sys
+from pathlib import Path
+from domaintune.outputs import Output
+with Output(Path(sys.argv[1]), {"model": "a"}, False):
+    print("taken", flush=True)
+    sys.stdin.read()
+"""
+    file = tmp_path / "out.jsonl"
+    command = [sys.executable, "-c", hold, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "taken\n"
+        with pytest.raises(UsageError, match=f"out.jsonl is in use by process {other.pid}"):
+            output(tmp_path).begin(2)
+        other.kill()
+        other.communicate()
+    with output(tmp_path) as mine:
+        assert mine.begin(2) == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.made_from.json"]
 
 
 def test_a_table_that_lost_rows_is_not_written_over(tmp_path: Path) -> None:
@@ -175,7 +225,7 @@ def test_a_table_has_a_column_for_each_field_once_it_is_complete(tmp_path: Path)
     assert [list(row) for row in found] == [["row", "text", "scores", "left_out", "labels"]] * 3
     assert [row["text"] for row in found] == ['é,"\n\r\\ud83d', "", ""]
     assert (found[0]["scores"], found[1]["left_out"], found[2]["labels"]) == ('{"x": 0.5}', "why", '["x"]')
-    assert {file.name for file in tmp_path.iterdir()} == {"out.csv", "out.csv.made_from.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"out.csv", "out.csv.made_from.json", ".out.csv.lock"}
     whole = (tmp_path / "out.csv").read_bytes()
     again = table(tmp_path)
     assert again.begin(2) == 3

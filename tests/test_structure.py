@@ -18,8 +18,8 @@ PACKAGE = ROOT / "src" / "domaintune"
 LEVELS = [
     "settings formats wording hints",
     "config writing progress output_log",
-    "overrides",
-    "caching saving locking outputs differing",
+    "overrides locking",
+    "caching saving outputs differing",
     "data models losses optim metrics memory hardware sharding recording exiting drawing",
     "preparing generation exporting arguments queueing results pruning",
     "leaderboard reporting",

@@ -44,13 +44,13 @@ def add_matrix(
             axes.set_yticks(range(len(rows)), [shown[name] for name in rows])
             axes.set_xticks(range(len(columns)), [shown[name] for name in columns], rotation=45, ha="right")
         axes.set_ylabel("true")
-        axes.set_xlabel("given")
+        legend = [f"{shown[name]}: {escaped(name)}" for name in rows if shown[name] != escaped(name)]
+        axes.set_xlabel("given" + "\n(which name a number stands for: the tab Text)" * bool(legend))
         if len(rows) <= WRITTEN:
             for (row, column), count in np.ndenumerate(table):
                 axes.text(column, row, f"{count:.0f}", ha="center", va="center")
         for logger in loggers:
             logger.experiment.add_figure(tag, figure, trainer.global_step)
-    legend = [f"{shown[name]}: {escaped(name)}" for name in rows if shown[name] != escaped(name)]
     for logger in loggers if legend and len(rows) <= NAMED else ():
         # Indented, it is shown as it is: TensorBoard reads Markdown.
         logger.experiment.add_text(tag, "\n".join(f"    {line}" for line in legend), trainer.global_step)

@@ -4,6 +4,7 @@
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,12 +13,13 @@ from traceback import extract_tb
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from domaintune.config import RunError, UsageError, no_such_setting
+from domaintune.hints import nearest
 from domaintune.output_log import copy_output
-from domaintune.overrides import explain, hand_to_hydra, register_resolvers
+from domaintune.overrides import explain, hand_to_hydra, register_resolvers, unknown_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +62,9 @@ def run_command(main: Callable[[], Any]) -> None:
     except OSError as error:
         if any(frame.filename == __file__ and frame.name == "wrapped" for frame in extract_tb(error.__traceback__)):
             raise  # from inside of main
+        if isinstance(error, BrokenPipeError):  # whoever read the help has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         _exit_with_message(f"the folder of the run can't be made: {error}")  # by Hydra, before main
     except KeyboardInterrupt:
         sys.exit(130)
@@ -77,14 +82,17 @@ def _exit_with_message(message: str, status: int = 2) -> NoReturn:
 
 
 def _remove_empty_folder() -> None:
-    """Hydra made a folder for the run that never began; one that holds anything stays."""
+    """Hydra made a folder for the run that never began, for a/b two; one that holds anything stays."""
     if HydraConfig.initialized():
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        within = [parent for parent in folder.parents if "runs" in parent.parts[:-1]]
         with suppress(OSError):
-            Path(HydraConfig.get().runtime.output_dir).rmdir()
+            for empty in (folder, *within):
+                empty.rmdir()
 
 
 def told_by_hydra(error: HydraException) -> str:
-    """Hydra's message, and for an unknown key the setting that was probably meant."""
+    """Hydra's message; for unknown settings all of them, each with the one that was probably meant."""
     message = str(error).strip()
     if isinstance(error, OverrideParseException):
         return explain(error.override)
@@ -92,6 +100,20 @@ def told_by_hydra(error: HydraException) -> str:
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
         key = cause.full_key
         if message.startswith("Could not override"):
-            return f"{no_such_setting(key)} (python train.py --cfg job shows them all)"
+            wrong = dict.fromkeys([no_such_setting(key), *map(no_such_setting, unknown_settings())])
+            return "\n".join(wrong) + " (python train.py --cfg job shows them all)"
         return f"{key}: {str(cause).splitlines()[0]}"
-    return "\n".join(line for line in message.splitlines() if not line.startswith("\t_"))  # _base.yaml is no choice
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        return "\n".join([_no_such_choice(error), *map(no_such_setting, unknown_settings())])
+    return message
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file).partition("/")
+    choices = [name for name in error.options or () if not name.startswith("_")]  # _base.yaml is no choice
+    meant = nearest(choice.lower(), choices) or "."
+    if group == "data" and (os.path.lexists(os.path.expanduser(choice)) or "/" in choice):
+        meant = f"; did you mean data.path={choice}?"
+    if group == "model" and "/" in choice:
+        meant = f"; did you mean model.checkpoint={choice}?"
+    return f"{group}={choice}: there is no such choice{meant} There are {', '.join(choices)}"

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""One process at a time in a folder, or at a file."""
 
 import errno
 import json
@@ -20,10 +20,14 @@ class Lock:
 
     The system holds it, so that one left by a killed process is free at once. The file says who took it: file systems
     that don't share locks between machines are found out by its host.
+
+    Args:
+        place: what messages name.
+        file: of the lock; without one it lies in the folder `place`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / ".lock"
+    def __init__(self, place: Path, file: Path | None = None) -> None:
+        self.place, self.file = place, file or place / ".lock"
         self._descriptor: int | None = None
 
     def take(self) -> None:
@@ -32,6 +36,8 @@ class Lock:
         Raises:
             UsageError: another process has it.
         """
+        if self._descriptor is not None:
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
         holder = _read(descriptor)
@@ -40,10 +46,10 @@ class Lock:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                print(f"{self.file.parent}: its file system has no locks ({error}): nothing keeps a second process out")
+                print(f"{self.place}: its file system has no locks ({error}): nothing keeps a second process out")
             else:
                 os.close(descriptor)
-                raise UsageError(f"{self.file.parent} is in use by {_words(holder)}") from error
+                raise UsageError(f"{self.place} is in use by {_words(holder)}") from error
         if not self._is_file_of(descriptor):  # whoever had it has given it back in between, and removed the file
             os.close(descriptor)
             self.take()
@@ -53,7 +59,7 @@ class Lock:
         if holder and holder["host"] != host and (job is None or holder["job"] != job):
             os.close(descriptor)
             raise UsageError(
-                f"{self.file.parent} is in use by {_words(holder)}, another machine; if that process is gone, delete "
+                f"{self.place} is in use by {_words(holder)}, another machine; if that process is gone, delete "
                 f"{self.file}"
             )
         self._descriptor = descriptor

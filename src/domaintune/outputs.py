@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from domaintune.config import RunError, UsageError
+from domaintune.locking import Lock
 from domaintune.writing import write_whole
 
 MADE_FROM = ".made_from.json"  # how the names of files end that say what others were made from
@@ -22,6 +23,7 @@ class Output:
     """Rows in whole lines, and beside them a file that says what they were made from.
 
     A table needs all rows before its columns are known: until then its rows are JSON lines in another file beside it.
+    One process at a time writes to a file, while it is used in a `with` statement.
 
     Args:
         file: where to; a .csv is a table.
@@ -34,6 +36,7 @@ class Output:
         self.beside = file.with_name(f"{file.name}{MADE_FROM}")
         self.is_table = file.name.lower().endswith(".csv")
         self.lines = file.with_name(f"{file.name}{ROWS}") if self.is_table else file
+        self._lock = Lock(file, file.with_name(f".{file.name}.lock"))
 
     def check(self) -> None:
         """Raises UsageError where the file can't be written, or holds what is not to be replaced."""
@@ -45,6 +48,15 @@ class Output:
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def __enter__(self) -> Self:
+        self.check()
+        if self.file.parent.is_dir():  # told before anything that takes long
+            self._lock.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
     def begin(self, multiple: int) -> int:
         """Makes the file ready to be added to.
 
@@ -55,15 +67,17 @@ class Output:
             how many rows of an earlier process are kept.
 
         Raises:
-            UsageError: the file holds something else, or can't be written.
+            UsageError: the file holds something else, can't be written, or is being written by another process.
         """
         self.check()
         try:
+            self._lock.take()
+            self.check()  # another process may have written to it before
             if self._is_started() and not self.fresh:
                 return self._keep(multiple) if self.lines.exists() else self._rows_of_complete_table()
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            # In this order: rows that were made otherwise never stand beside what these are made from.
+            write_whole(self.lines, "")
             write_whole(self.beside, json.dumps(self.made_from, indent=2) + "\n")
-            self.lines.write_bytes(b"")
         except OSError as error:
             raise self._unwritable(error) from error
         return 0

@@ -25,6 +25,7 @@ MAKE_DICT = "make_dict"  # the resolver of a dict whose keys Hydra's grammar can
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # have no schema, and are made before a config is checked
 OFF = {"scheduler": "constant", "peft": "none", "logger": "none"}  # {group: its choice that is empty}
+WITHOUT_SCHEMA = ("experiment", "hydra", "launcher", "sweep")
 ALONE = ("callbacks", "experiment")  # groups that have none, and can be left out
 PREFIX = re.compile(r"\+{0,2}")
 CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
@@ -97,6 +98,8 @@ def _rewrite(override: str, sweeps: bool) -> str:
     if not equals or key.startswith("~"):
         return override
     setting = PREFIX.sub("", key, count=1)
+    if setting.startswith("hydra/sweeper"):
+        raise UsageError(f"{override}: sweeps are chosen by sweep=grid, sweep=random or sweep=optuna_tpe")
     if is_group(setting) or setting in (*PARTS, "experiment"):
         value = _without_null(setting, value)
         if value == "null":
@@ -143,6 +146,25 @@ def _without_null(group: str, value: str) -> str:
 def is_group(key: str) -> bool:
     """Whether a key names a group of conf of which one leaf is chosen: of callbacks and loggers several may be."""
     return is_dataclass(typing.get_type_hints(Config).get(key))
+
+
+def unknown_settings() -> list[str]:
+    """The keys that were typed and that no setting has. What conf alone knows, as the parts of a group, is left out."""
+    keys = [argument.partition("=")[0] for argument in typed_arguments()[1:] if "=" in argument]
+    return [key for key in keys if re.fullmatch(r"[\w.-]+", key) and not key.startswith("-") and not _is_known(key)]
+
+
+def _is_known(key: str) -> bool:
+    """Whether the schema has a setting, or has no schema for where it stands."""
+    settings: Any = Config
+    for name in key.split("."):
+        hints = typing.get_type_hints(settings)
+        if name not in hints:
+            return settings is Config and name in WITHOUT_SCHEMA
+        settings = hints[name]
+        if not is_dataclass(settings):
+            return True
+    return True
 
 
 def kind_of(key: str, settings: Any = Config) -> str | None:
@@ -344,6 +366,21 @@ def quote(text: str) -> str:
     return str(QuotedString(text, Quote.double).with_quotes())
 
 
+def as_typed(override: str) -> str:
+    """An override that Hydra has written as it reads the same when it is typed: there a text has no backslashes."""
+    key, _, value = override.partition("=")
+    return override if kind_of(PREFIX.sub("", key, count=1)) is None else f"{key}={_write(_plain(_parse(value)))}"
+
+
+def _plain(value: Any) -> Any:
+    """What Hydra's grammar has read, with texts as texts."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(each) for key, each in value.items()}
+    return value.text if isinstance(value, QuotedString) else None if value is None else str(value)
+
+
 def as_one_value(argument: str) -> str:
     """An argument of a single run as it means the same behind `-m`, where the commas of a text part values."""
     key, _, value = argument.partition("=")
@@ -396,7 +433,9 @@ def explain(override: str) -> str:
     """Why Hydra can't read an override, and what to type."""
     key, equals, value = override.partition("=")
     if not equals:
-        return f"{override}: arguments are KEY=VALUE, as data.path=notes.txt"
+        return (
+            f"{override}: arguments are KEY=VALUE, as data.path=notes.txt; with spaces in quotes: 'data.path=my notes'"
+        )
     bare = PREFIX.sub("", key, count=1).removeprefix("~")
     odd = next((sign for sign in bare if not (sign.isascii() and (sign.isalnum() or sign in "._-/@$:"))), None)
     if odd is not None:

@@ -127,3 +127,17 @@ def test_a_moved_run_knows_its_best_score(tmp_path: Path) -> None:
     assert kept.best_model_score == 1.5
     assert kept.best_model_path == str(tmp_path / "best.ckpt")
     assert list(kept.best_k_models) == [kept.best_model_path]
+
+
+@pytest.mark.parametrize("known", [1.5, None])
+def test_a_best_checkpoint_saved_later_than_the_last_counts_for_itself(tmp_path: Path, known: float | None) -> None:
+    """As by the validation after the last step, of which last.ckpt knows nothing."""
+    WholeCheckpointIO().save_checkpoint({"evaluation": {"val/loss": 1.25}}, tmp_path / "best.ckpt")
+    score = None if known is None else torch.tensor(known)
+    path = "/elsewhere/checkpoints/best.ckpt" if known else ""
+    state = {"best_model_score": score, "best_model_path": path, "dirpath": "/elsewhere/checkpoints"}
+    kept = BestCheckpoint(dirpath=tmp_path, filename="best", monitor="val/loss")
+    kept.load_state_dict(state)
+    assert kept.best_model_score == 1.25
+    assert kept.best_k_models == {str(tmp_path / "best.ckpt"): torch.tensor(1.25)}
+    assert kept.kth_best_model_path == kept.best_model_path == str(tmp_path / "best.ckpt")

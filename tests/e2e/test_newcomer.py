@@ -311,3 +311,76 @@ def test_predictions_keep_the_columns_of_their_rows_and_are_a_table_where_it_is_
     assert [row["label"] for row in table] == [row["label"] for row in lines]
     assert [row["input.label"] for row in table] == ["good"] * 5, "the label that a row had"
     assert {"row", "id", "text", "label", "probabilities"} <= set(lines[0])
+
+
+def test_a_sweep_over_a_path_with_a_space_runs(shell, small_model):
+    write(shell.home / "my notes" / "a 1.txt", notes())
+    line = f"python train.py -m name=spaces 'data.path={shell.home}/my notes' data.unit=paragraph"
+    works(shell, f"{line} model.checkpoint={small_model} optim.lr=1e-3,2e-3 {SHORT}")
+
+
+def test_without_a_test_side_the_validation_side_is_measured(shell, small_model):
+    write(shell.home / "notes.txt", notes())
+    line = f"python train.py data.path=notes.txt model.checkpoint={small_model} name=untested data.test_fraction=0"
+    works(shell, f"{line} {SHORT}")
+    measured = works(shell, "python scripts/evaluate.py run=untested")
+    assert "the validation side is measured" in measured
+    after = result_of(shell.home, "untested")["metrics"]["after"]["val/loss"]
+    assert figure(measured, "loss") == pytest.approx(after, rel=1e-4)
+    assert "no document on this side" in is_refused(shell, "python scripts/evaluate.py run=untested split=test")
+
+
+def test_unknown_choices_and_settings_are_told_at_once(shell):
+    refused = is_refused(shell, "python train.py model=gpt-2 data.blocksize=128 learning_rate=1e-3")
+    for words in ("model=gpt-2: there is no such choice; did you mean gpt2?", "data.block_size?", "optim.lr?"):
+        assert words in refused
+    assert "provider" not in refused
+    refused = is_refused(shell, "python train.py trainer.max_step=20 optim.learning_rate=1e-3 fast_dev_run=true")
+    for words in ("trainer.max_steps?", "optim.lr?", "trainer=debug?"):
+        assert words in refused
+    (shell.home / "mine").mkdir()
+    assert "did you mean data.path=mine?" in is_refused(shell, "python train.py data=mine")
+    assert "sweep=optuna_tpe" in is_refused(shell, "python train.py -m hydra/sweeper=optuna optim.lr=1e-3,2e-3")
+    assert "in quotes" in is_refused(shell, "python train.py data.path=my notes")
+
+
+def test_help_that_is_cut_off_is_no_error(shell):
+    cut = shell("python train.py --help | head -1")
+    assert (cut.returncode, cut.stderr) == (0, "")
+
+
+def test_a_refused_run_leaves_no_folder(shell):
+    is_refused(shell, "python train.py 'name=a b/1' trainer.max_steps=-7")
+    assert not (shell.home / "logs" / "runs" / "a b").exists()
+
+
+def test_advice_on_a_text_that_is_too_small_is_not_what_was_done(shell, small_model):
+    write(shell.home / "lines.txt", "".join(f"Line {number} of some.\n" for number in range(200)))
+    for unit in ("", "data.unit=paragraph"):
+        refused = is_refused(shell, f"python train.py data.path=lines.txt {unit}")
+        assert "Or cut it finer (data.unit=line)" in refused
+    works(
+        shell,
+        f"python train.py data.path=lines.txt data.unit=line model.checkpoint={small_model} name=lines_of_one {SHORT}",
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {"instruction": "a", "input": "", "output": "b"},
+        {"id": 1, "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+    ],
+)
+def test_instructions_given_as_text_are_told_from_it(shell, row):
+    write_jsonl(shell.home / "rows.jsonl", [row] * 3)
+    refused = is_refused(shell, "python train.py data.path=rows.jsonl")
+    assert "data=instructions learns from such rows" in refused
+
+
+def test_of_mixed_encodings_each_message_says_what_to_do(shell):
+    write(shell.home / "mixed" / "a.txt", "第一篇文章，說的是港口。\n".encode("big5") * 9)
+    write(shell.home / "mixed" / "b.txt", "第二篇文章，說的是果園。\n" * 9)
+    for setting in ("", "data.encoding=big5"):
+        assert "iconv" in is_refused(shell, f"python train.py data.path=mixed {setting}")

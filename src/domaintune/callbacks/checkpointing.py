@@ -11,18 +11,27 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
+from domaintune.writing import is_whole
 
 VALIDATIONS = 10  # of a run whose epochs are too short for theirs
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, of one file, which knows its best score also where the run's folder was moved."""
+    """Lightning's, of one file, best.ckpt, whose score counts wherever the run's folder lies now.
+
+    The file may have been saved after the checkpoint from which the run resumes: by the validation after the last step,
+    or before a kill. So its score is read from itself.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["best_model_path"]:
-            here = str(Path(str(self.dirpath)) / Path(state_dict["best_model_path"]).name)
-            same = {"best_model_path": here, "kth_best_model_path": here, "dirpath": self.dirpath}
-            state_dict = {**state_dict, **same, "best_k_models": {here: state_dict["best_model_score"]}}
+        file, score = Path(str(self.dirpath)) / "best.ckpt", state_dict["best_model_score"]
+        if is_whole(file):
+            kept = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
+            if "evaluation" in kept:  # earlier versions did not keep it
+                score = torch.tensor(kept["evaluation"][self.monitor])
+        if score is not None:
+            here = {"best_model_path": str(file), "kth_best_model_path": str(file), "dirpath": self.dirpath}
+            state_dict = {**state_dict, **here, "best_model_score": score, "best_k_models": {str(file): score}}
         super().load_state_dict(state_dict)
 
 

@@ -8,6 +8,7 @@ Everything up to the splits needs no tokenizer: what is wrong with the data is t
 """
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -194,7 +195,11 @@ class TextDataModule(L.LightningDataModule):
         if not text or sum(not character.isascii() for character in text) < FOREIGN * len(text):
             return []
         ids = Encoder(self.tokenizer).ids(text)
-        own = ", or make your own with scripts/make_tokenizer.py, for a model that starts at random weights"
+        path = self.config.path if isinstance(self.config.path, str) else "CORPUS"
+        own = (
+            f", or make your own (python scripts/make_tokenizer.py {shlex.quote(f'data.path={path}')} out=START) and "
+            f"start at random weights (model.checkpoint=START model.init=random optim.lr=1e-3)"
+        )
         way_out = f"Take a model.checkpoint whose tokenizer knows it{own * self.for_decoders}"
         if (unknown := ids.count(self.tokenizer.unk_token_id) / len(ids)) > MANY_UNKNOWN:
             which = (

@@ -147,9 +147,12 @@ def _way_out(source: Source) -> str:
             "; none of the usual encodings reads it as text. If it is text, data.encoding=NAME says in which encoding"
         )
     if fitting[0] == "utf-8":
-        return "; it is UTF-8, so leave data.encoding out"
+        return "; it is UTF-8, so leave data.encoding out, and make UTF-8 of the files that are not (iconv -t utf-8)"
     others = f" (or {' or '.join(fitting[1:])})" if fitting[1:] else ""
-    return f"; data.encoding={fitting[0]} would read it{others}"
+    return (
+        f"; data.encoding={fitting[0]} would read it{others}. It is for all text files: where only some are not UTF-8, "
+        f"`iconv -f {fitting[0]} -t utf-8` makes them so"
+    )
 
 
 def told_of_nul(source: Source, line: int) -> UsageError:

@@ -34,6 +34,7 @@ from domaintune.data.left_out import (
 )
 
 GIVEN_FORMATS = ("labels", "entities", "pairs")  # whose rows are something given and something to learn from it
+INSTRUCTIONS = ("messages", "conversations", "prompt", "instruction", "chosen")  # columns that only they have
 TAG = re.compile(r"O|[BIES]-.+")
 APART = " \t\r\n"  # between words; other white space, as in "10 000" with a no-break space, is a part of its word
 
@@ -252,7 +253,9 @@ def group_of(row: Mapping[str, Any], fields: Fields) -> str | None:
 def no_column(fields: Fields, row: Any) -> str:
     """The message on a row, or the columns of a table, in which no text can stand."""
     if fields.format in ("text", "labels"):
-        return f"no field {fields.text_column!r}; {has(row)}; set data.text_column"
+        learns = fields.format == "text" and any(name in row for name in INSTRUCTIONS)
+        other = "data=instructions learns from such rows" if learns else "set data.text_column"
+        return f"no field {fields.text_column!r}; {has(row)}; {other}"
     if fields.format in ("instructions", "asked"):
         return no_instruction(row, fields)
     return f"none of {', '.join(map(repr, fields.names()))}; {has(row)}; set data.columns"

@@ -211,8 +211,11 @@ def check_sides(splits: Splits, config: DataConfig) -> None:
     enough = math.ceil(place.min() * 100 + 1e-9) / 100
     if not (given == VAL).any() and enough <= 0.9 and (place >= enough + test).any():
         message += f". With data.val_fraction={enough:.2f} there is one on each side"
+    cut = Fields.of(config).unit  # of text files
+    finer = {"file": "data.unit=paragraph or line", "paragraph": "data.unit=line"}.get(cut)
     raise UsageError(
-        f"{message}. Or cut it finer (data.unit=paragraph or line), or give a validation set (data.val_path=...)"
+        f"{message}. {f'Or cut it finer ({finer})' if finer else 'Take more text'}, or give a validation set "
+        f"(data.val_path=...)"
     )
 
 

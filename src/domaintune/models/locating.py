@@ -242,5 +242,6 @@ def _not_found(name: str, tried: list[str]) -> UsageError:
         f"  - where there is a network: hf download {name} {' '.join(f'--include {kind!r}' for kind in WANTED)}\n"
         f"    (then copy {os.path.join('~', '.cache', 'huggingface')} here, or set HF_HOME)\n"
         f"  - model.checkpoint=FOLDER with config.json, the tokenizer's files and .safetensors weights\n"
-        f"  - model=gpt2_tiny, which comes with this program, or model=smollm2 or minilm, which are Python packages"
+        f"  - without a network: to write, model=gpt2_tiny (of this program) or smollm2 (a Python package); to label,\n"
+        f"    model=minilm (a Python package). For task=seq2seq there is none"
     )

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config import UsageError
 from domaintune.formats import direction
-from domaintune.overrides import quote
+from domaintune.overrides import as_typed, quote
 from domaintune.queueing import requeue_after
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
@@ -223,7 +223,7 @@ class TrialLauncher(Launcher):
 
     def _trial_overrides(self, overrides: list[str]) -> list[str]:
         """What a trial is composed from: its own, and what it must know of the sweep."""
-        own = [each for each in overrides if not each.startswith(("name=", "fresh="))]
+        own = [as_typed(each) for each in overrides if not each.startswith(("name=", "fresh="))]
         progress = OmegaConf.select(self.composed, "callbacks.progress.line_seconds")
         often = [] if progress is None else [f"callbacks.progress.line_seconds={LINE_SECONDS}"]
         return [*own, *often, f"name={quote(str(self.composed.name))}"]

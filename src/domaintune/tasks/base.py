@@ -138,6 +138,7 @@ class FineTuningTask(L.LightningModule):
         """What is frozen is left out: it is the weights that the run started from, which it knows by their hash."""
         checkpoint["tokens_trained"] = int(self.tokens_trained)
         checkpoint["logged_out_of_turn"] = self.logged_out_of_turn
+        checkpoint["evaluation"] = self.evaluation  # of best.ckpt, what it is the best by
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: weights[name] for name in weights if name not in self.frozen}
 
