@@ -94,7 +94,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(key: str, meant: str
     assert meant is None or f"did you mean {meant}?" in message
 
 
-@pytest.mark.parametrize("key", ["trainer.profiler", "trainer.detect_anomaly", "trainer.fast_dev_run"])
+@pytest.mark.parametrize("key", ["trainer.profiler", "trainer.detect_anomaly", "trainer.plugins"])
 def test_nothing_is_guessed_where_nothing_is_alike(key: str) -> None:
     assert "did you mean" not in problem(**{key.replace(".", "__"): 1})
 

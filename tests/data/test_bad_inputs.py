@@ -282,7 +282,7 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     ),
     "UTF-16 without a mark, not plain": (
         file("a.txt", "größer\n".encode("utf-16-be")),
-        at("line 1", r"not UTF-8 at byte 5 \(0xf6\); data\.encoding=utf-16-be would read it"),
+        at("line 1", r"not UTF-8 at byte 5 \(0xf6\); data\.encoding=utf-16-be would read it\. .*iconv -f utf-16-be.*"),
     ),
     "UTF-8 with a damaged byte": (
         file("a.txt", "é ä ö ü ß\n\n".encode() + b"caf\xe9 au lait"),
@@ -315,7 +315,7 @@ CASES: dict[str, tuple[Make, Refused | Read | Odd]] = {
     ),
     "UTF-8 that is called Big5": (
         file("a.txt", "一\n我們在這裡".encode(), encoding="big5"),
-        at("line 1", r"not BIG5 at byte 2 \(0x80\); it is UTF-8, so leave data\.encoding out"),
+        at("line 1", r"not BIG5 at byte 2 \(0x80\); it is UTF-8, so leave data\.encoding out, and .*iconv.*"),
     ),
     "a mark goes before the encoding that is set": (
         file("a.txt", b"\xef\xbb\xbfgr\xc3\xbc\xc3\x9fe\n\nb", encoding="windows-1252"),
@@ -796,7 +796,7 @@ def split_in_two(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Settings with which this little text can be split: a validation set of its own."""
     row = SOUND[config.get("format", "text")]
     (folder / "validation.jsonl").write_text(json.dumps(row) + "\n")
-    return {**config, "val_path": str(folder / "validation.jsonl")}
+    return {**config, "val_path": str(folder / "validation.jsonl"), "test_fraction": 0}
 
 
 @pytest.mark.parametrize("case", CASES)

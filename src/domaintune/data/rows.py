@@ -253,7 +253,7 @@ def group_of(row: Mapping[str, Any], fields: Fields) -> str | None:
 def no_column(fields: Fields, row: Any) -> str:
     """The message on a row, or the columns of a table, in which no text can stand."""
     if fields.format in ("text", "labels"):
-        learns = fields.format == "text" and any(name in row for name in INSTRUCTIONS)
+        learns = fields.format == "text" and not fields.keep and any(name in row for name in INSTRUCTIONS)
         other = "data=instructions learns from such rows" if learns else "set data.text_column"
         return f"no field {fields.text_column!r}; {has(row)}; {other}"
     if fields.format in ("instructions", "asked"):
