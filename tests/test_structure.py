@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "domaintune"
 LEVELS = [
     "settings formats wording hints",
     "config writing progress output_log",
-    "overrides locking",
+    "overrides locking ranks",
     "caching saving outputs differing",
     "data models losses optim metrics memory hardware sharding recording exiting drawing",
     "preparing generation exporting arguments queueing results pruning",

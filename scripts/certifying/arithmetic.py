@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from certifying.small import settings
 from domaintune.arguments import default_config
 from domaintune.models.loading import load_model
 from domaintune.preparing import Prepared, prepare
+from domaintune.ranks import is_first_process
 from domaintune.recording import RunFolder
 from domaintune.trainers import build_trainer, quiet_libraries
 from domaintune.training import build
@@ -52,7 +52,7 @@ def gradients(given: argparse.Namespace, folder: Path) -> None:
             got = gradient(prepared, RunFolder(folder / "runs" / "gradient"))
             case = {"batching": batching, "micro_batch": micro, "accumulate": accumulate, "processes": given.worker}
             difference = float((got - wanted).norm() / wanted.norm())
-            if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+            if is_first_process():
                 print(json.dumps({**case, "difference": difference, "right": difference <= GRADIENT_TOLERANCE}))
 
 

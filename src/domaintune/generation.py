@@ -56,12 +56,20 @@ def continue_text(
 
 
 def answers(
-    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[torch.Tensor], max_new_tokens: int, batch_size: int
+    model: PreTrainedModel,
+    tokenizer: Any,
+    prompts: Sequence[torch.Tensor],
+    max_new_tokens: int,
+    batch_size: int,
+    together: bool = False,
 ) -> list[str]:
     """What a model writes for the (T,) ids of each prompt or source, the likeliest token each time.
 
     In batches of similar lengths: sources are padded on the right, prompts, which are gone on with, on the left.
     Neither is seen, and positions begin with the first token, so each answer is the one that it would be alone.
+
+    Args:
+        together: whether all processes call this with as many prompts, and write on until the last of them has ended.
     """
     config = generation_config(tokenizer, Sampling(max_new_tokens, temperature=0), model)
     ends = stop_ids(tokenizer, model)
@@ -76,7 +84,7 @@ def answers(
         ids = pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id, padding_side=side)
         seen = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
         with torch.no_grad():
-            written = _written(model, ids, seen, config)
+            written = _written(model, ids, seen, config, synced_gpus=together)
         texts |= {place: text_of(tokenizer, row, ends) for place, row in zip(places, written.tolist(), strict=True)}
     model.train(was_training)
     return [texts[place] for place in range(len(prompts))]
@@ -94,15 +102,15 @@ def without_half(text: str) -> str:
 
 
 def _written(
-    model: PreTrainedModel, ids: torch.Tensor, seen: torch.Tensor, config: GenerationConfig, streamer: Any = None
+    model: PreTrainedModel, ids: torch.Tensor, seen: torch.Tensor, config: GenerationConfig, **more: Any
 ) -> torch.Tensor:
     """(B, U) what follows (B, T) ids, or the sign that begins a target.
 
-    Nothing but `config` decides: transformers would add what a checkpoint's own has.
+    Nothing but `config` decides: transformers would add what a checkpoint's own has. `more` is for its `generate`.
     """
     own, model.generation_config = model.generation_config, config
     try:
-        output: torch.Tensor = model.generate(ids, attention_mask=seen, generation_config=config, streamer=streamer)
+        output: torch.Tensor = model.generate(ids, attention_mask=seen, generation_config=config, **more)
     finally:
         model.generation_config = own
     return output[:, 1 if model.config.is_encoder_decoder else ids.shape[1] :]

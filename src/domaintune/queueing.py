@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 
-from domaintune.recording import process_rank
+from domaintune.ranks import is_first_process
 
 
 def requeue_after(number: int) -> None:
     """Queues a job of SLURM anew, once for all its processes, where that is what the signal asks for."""
-    if number == getattr(signal, "SIGUSR1", None) and process_rank() == 0 and (job := this_job()):
+    if number == getattr(signal, "SIGUSR1", None) and is_first_process() and (job := this_job()):
         subprocess.run(["scontrol", "requeue", job], check=False)
 
 

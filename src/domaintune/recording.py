@@ -21,6 +21,7 @@ from domaintune.config import RunError, UsageError, rates_of
 from domaintune.differing import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.locking import Lock
 from domaintune.overrides import typed_arguments
+from domaintune.ranks import is_first_process, is_one_of_several
 from domaintune.settings import Config
 from domaintune.wording import escaped_lines, for_shell
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
@@ -29,16 +30,6 @@ Change = tuple[str, Any, Any]  # a setting, its old and its new value
 HASHED = ("data", "weights", "checkpoint")
 STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run's name where none is given
 PACKAGES = ("domaintune", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
-
-
-def started_by_launcher() -> bool:
-    """Whether torchrun or SLURM started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
-
-
-def process_rank() -> int:
-    """This process's rank among those of a distributed run, known before torch is; 0 where there is one process."""
-    return next((int(os.environ[key]) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)
 
 
 class RunFolder:
@@ -105,7 +96,7 @@ class RunFolder:
         for key, value in changes.items():
             old = self.result.get(key)
             self.result[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        if process_rank() == 0:
+        if is_first_process():
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.path / "result.json", json.dumps(self.result, indent=2) + "\n")
 
@@ -134,10 +125,10 @@ class RunFolder:
             raise
 
     def _claim(self, config: Config, hashes: dict[str, str | None], command: str) -> bool:
-        if STAMP.fullmatch(config.name) and started_by_launcher() and "name=" not in command:
+        if STAMP.fullmatch(config.name) and is_one_of_several() and "name=" not in command:
             raise UsageError("several processes were started, and each would take a name of its own: set name=...")
         fresh = config.fresh and not int(os.environ.get("SLURM_RESTART_COUNT", 0))  # a job queued anew goes on
-        if process_rank() == 0:
+        if is_first_process():
             self._lock.take()
             if fresh:
                 self._move_aside()
@@ -157,7 +148,7 @@ class RunFolder:
             say(f"going on from {self.resume_from}{longer}{kept}")
         # Before the config: a run that is to train longer is known as unfinished from here on, whatever is killed.
         self.update(status="running", command=command, started=now(), versions=versions(), **git_state())
-        if process_rank() == 0:
+        if is_first_process():
             yaml = OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
             comment = command.replace("\n", "\\n")
             write_whole(self.path / "config.yaml", f"# {comment}\n{yaml}")
@@ -199,7 +190,7 @@ class RunFolder:
         damaged: list[Path] = []
         for file in (self.last, self.previous):
             if is_whole(file):
-                for other in damaged if process_rank() == 0 else ():
+                for other in damaged if is_first_process() else ():
                     other.replace(other.with_name(f"{other.name}.damaged"))  # else it would be kept as the one before
                 return file
             say(_ailing(file))
@@ -304,7 +295,7 @@ def _ailing(file: Path) -> str:
 
 def say(text: str) -> None:
     """Prints a line, once for all processes of a run."""
-    if process_rank() == 0:
+    if is_first_process():
         print(escaped_lines(text), flush=True)
 
 

@@ -24,6 +24,7 @@ from domaintune.callbacks.resuming import ExactResume
 from domaintune.callbacks.stopping import StepTimer, StopOnSignal
 from domaintune.config import UsageError
 from domaintune.hardware import allow_tf32, device_type, machine, resolve_precision
+from domaintune.ranks import launcher
 from domaintune.recording import RunFolder
 from domaintune.saving import WholeCheckpointIO
 from domaintune.settings import Config
@@ -105,7 +106,7 @@ def loggers(config: Config, run: RunFolder) -> Iterator[Any]:
 
 def plugins() -> list[Any]:
     """Checkpoints that are whole; under SLURM our own handler of signals alone."""
-    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    slurm = [SLURMEnvironment(auto_requeue=False)] if launcher() == "slurm" else []
     return [WholeCheckpointIO(), *slurm]
 
 

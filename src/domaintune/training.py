@@ -37,7 +37,8 @@ from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tok
 from domaintune.models.parts import freeze, head_parameters
 from domaintune.output_log import keep_output
 from domaintune.preparing import Prepared, may_resize
-from domaintune.recording import RunFolder, optional, process_rank, read_config, say
+from domaintune.ranks import is_first_process
+from domaintune.recording import RunFolder, optional, read_config, say
 from domaintune.reporting import model_card, print_plan, print_result, schedule
 from domaintune.results.outcomes import trial_overrides, varied_settings
 from domaintune.settings import Config
@@ -67,12 +68,12 @@ def train(prepared: Prepared, run: RunFolder) -> float:
     Returns:
         the monitored metric of best.ckpt.
     """
-    if process_rank() == 0:
+    if is_first_process():
         with optional("what is printed is not kept"):
             keep_output(run.output)
     with run.recording():
         metric = _train(prepared, run)
-    if process_rank() == 0:  # what goes wrong from here on leaves the run finished
+    if is_first_process():  # what goes wrong from here on leaves the run finished
         if prepared.config.checkpoint.keep == "best":
             with optional("what only training goes on from is kept"), run.locked():
                 for file in run.only_for_training():
@@ -148,7 +149,7 @@ def record_validation(run: RunFolder, data: TextDataModule, task: CausalLM) -> N
             "sha256": hashlib.sha256(b"".join(sides)).hexdigest(),
         }
     )
-    if process_rank() == 0:
+    if is_first_process():
         write_arrays(run.validation, documents)
 
 

@@ -311,6 +311,18 @@ def test_two_processes_train_as_one(command, small):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_lightning_starts_the_processes_in_an_interactive_job_of_slurm(command, small):
+    """There the variables of SLURM are those of the shell, the same for both processes."""
+    shell = {"SLURM_JOB_NAME": "bash", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_ID": "5"}
+    rest = [argument for argument in small if not argument.startswith("trainer=")]
+    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_steps=2")
+    done = command("train.py", "name=interactive", *rest, *two, **shell)
+    assert done.returncode == 0, done.stderr
+    assert result_of(command.home / "logs" / "runs" / "interactive")["status"] == "finished"
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_embedded_model_learns_the_embedded_text_and_beats_random_weights(command):
     """What `make train` promises: validation perplexity falls to three quarters or less."""

@@ -14,6 +14,7 @@ from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import overlap_metrics, perplexity
 from domaintune.models.loading import decoder_output, head_is_linear
 from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.sharding import is_sharded
 from domaintune.tasks.base import FineTuningTask
 
 
@@ -78,18 +79,26 @@ class Seq2Seq(FineTuningTask):
         return {"loss": mean, "perplexity": perplexity(mean), **overlap_metrics(*self._written(side))}
 
     def _written(self, side: str) -> tuple[list[str], list[str]]:
-        """What the model writes for the sample, and what stands there; each device writes its share."""
+        """What the model writes for the sample, and what stands there; each device writes its share.
+
+        All devices do the same forward passes, since split weights are gathered in each: where one has less to write,
+        it writes something once more, which doesn't count.
+        """
         data: Any = self.trainer.datamodule
         dataset, tokenizer = data.datasets[side], data.tokenizer
         number = min(self.generate_examples, len(dataset))
         chosen = [len(dataset) * (2 * place + 1) // (2 * number) for place in range(number)]
-        examples = [dataset.example(index) for index in chosen[self.trainer.global_rank :: self.trainer.world_size]]
+        rank, devices = self.trainer.global_rank, self.trainer.world_size
+        own, share = chosen[rank::devices], -(-number // devices)
+        examples = [dataset.example(index) for index in [*own, *chosen[: share - len(own)]]]
         sources = [example["input_ids"] for example in examples]
-        written = answers(self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size)
+        written = answers(
+            self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size, together=is_sharded(self)
+        )
         wanted = tokenizer.batch_decode([example["labels"] for example in examples], skip_special_tokens=True)
-        pairs = list(zip(written, wanted, strict=True))
-        if self.trainer.world_size > 1:
-            parts: list[Any] = [None] * self.trainer.world_size
+        pairs = list(zip(written, wanted, strict=True))[: len(own)]
+        if devices > 1:
+            parts: list[Any] = [None] * devices
             distributed.all_gather_object(parts, pairs)
             pairs = [pair for part in parts for pair in part]
         return [written for written, _ in pairs], [wanted for _, wanted in pairs]
