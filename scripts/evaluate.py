@@ -166,7 +166,13 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
         check_known(labels, labels_of(checkpoint, config.task.name), checkpoint)
-    return Prepared(config, splits, checkpoint, labels), split
+    trained_on = None
+    if labels is not None and config.task.class_weights == "balanced":
+        if earlier is None:
+            raise UsageError("task.class_weights=balanced weighs by the training side of a run: give run=NAME")
+        side = earlier["data"]["train"]
+        trained_on = {name: side["classes"].get(name, 0) for name in labels.names}, side["documents"]
+    return Prepared(config, splits, checkpoint, labels, trained_on), split
 
 
 def check_known(labels: Labels, known: tuple[list[str], bool] | None, checkpoint: Checkpoint) -> None:

@@ -13,12 +13,19 @@ from domaintune.settings import Config
 
 @dataclass(frozen=True)
 class Prepared:
-    """A config together with what it names."""
+    """A config together with what it names.
+
+    Attributes:
+        labels: of tasks that learn labels.
+        trained_on: {class: texts that have it} and the number of texts of the training side that a loss is weighted by;
+            None takes this config's own.
+    """
 
     config: Config
     splits: Splits
     checkpoint: Checkpoint
-    labels: Labels | None = None  # of tasks that learn labels
+    labels: Labels | None = None
+    trained_on: tuple[dict[str, int], int] | None = None
 
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of the split texts, of the weights (None where they are drawn at random), and of the checkpoint's

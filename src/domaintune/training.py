@@ -179,7 +179,10 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     """The encoded data and the task around the loaded model."""
     config = prepared.config
     data, model = load_data_and_model(prepared, torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32)
-    task = build_task(config, model, data.labels, len(data.splits.of("train")))
+    trained_on = prepared.trained_on
+    if trained_on is None and data.labels is not None:
+        trained_on = data.labels.counts["train"], len(data.splits.of("train"))
+    task = build_task(config, model, trained_on)
     if config.data.batching != "padded":
         if not config.model.gradient_checkpointing:  # there, time is given for memory
             keep_freed_memory()  # rows of one length make tensors of the same sizes at every step

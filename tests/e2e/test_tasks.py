@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import everyday
 import families
 import pytest
 from conftest import assert_same_end, folder_of, result_of, wait_for
@@ -79,6 +80,24 @@ def test_labels_that_a_run_did_not_learn_are_told_by_evaluate(command, labelled,
     assert "does not know mixed" in refused.stderr
     other.write_text("text,label\na good film,positive\n")
     assert command("scripts/evaluate.py", "run=two_labels", f"data.path={other}").returncode == 0
+
+
+def test_evaluate_weighs_classes_by_the_training_side(command, model, tmp_path):
+    draw, rows = random.Random(1), []
+    for number in range(120):
+        rare = number % 6 == 0
+        words = [draw.choice(families.WORDS) for _ in range(6)] + ["good"] * rare
+        rows.append({"text": " ".join(words), "label": "rare" if rare else "often"})
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = ["data=sentiment", f"data.path={file}", f"model.checkpoint={model('bert')}", *SETTINGS]
+    weighted = [*settings, "task.class_weights=balanced", "trainer.precision=32"]
+    done = command("train.py", "name=weighted", *weighted)
+    assert done.returncode == 0, done.stderr
+    measured = command("scripts/evaluate.py", "run=weighted", "split=val")
+    assert measured.returncode == 0, measured.stderr
+    after = result_of(folder_of(command, "weighted"))["metrics"]["after"]["val/loss"]
+    assert everyday.figure(measured.stdout, "loss") == pytest.approx(after, rel=1e-4)
 
 
 def test_what_does_not_fit_is_told_in_one_message(command, labelled, model):

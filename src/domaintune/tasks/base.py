@@ -125,7 +125,8 @@ class FineTuningTask(L.LightningModule):
 
     def _log_evaluation(self, side: str) -> None:
         self._sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        self.evaluation = {f"{side}/{name}": value for name, value in self.end_evaluation(side).items()}
+        # Of Python's own numbers, since checkpoints keep it.
+        self.evaluation = {f"{side}/{name}": float(value) for name, value in self.end_evaluation(side).items()}
         # Lightning would hand a validation to the loggers one step too early, and its epoch with it.
         self.log_dict(self.evaluation, logger=False)
         if side == "val":

@@ -2,7 +2,6 @@
 
 from transformers import PreTrainedModel
 
-from domaintune.data.labelling import Labels
 from domaintune.settings import Config
 from domaintune.tasks.base import FineTuningTask
 from domaintune.tasks.causal_lm import CausalLM
@@ -12,20 +11,20 @@ from domaintune.tasks.sequence_classification import SequenceClassification, bal
 from domaintune.tasks.token_classification import TokenClassification
 
 
-def build_task(config: Config, model: PreTrainedModel, labels: Labels | None, train_documents: int) -> FineTuningTask:
+def build_task(config: Config, model: PreTrainedModel, trained_on: tuple[dict[str, int], int] | None) -> FineTuningTask:
     """The task around a loaded model.
 
     Args:
-        labels: of the documents, where labels are learnt.
-        train_documents: of the training side.
+        trained_on: see `Prepared`; of tasks that learn labels.
     """
     given = (model, config.optim, config.scheduler)
     match config.task.name:
         case "sequence_classification":
-            assert labels is not None
             weights = None
             if config.task.class_weights == "balanced":
-                weights = balanced_weights(labels.counts["train"], labels.several, train_documents)
+                assert trained_on is not None
+                several = model.config.problem_type == "multi_label_classification"
+                weights = balanced_weights(trained_on[0], several, trained_on[1])
             return SequenceClassification(*given, weights)
         case "token_classification":
             return TokenClassification(*given)
