@@ -8,7 +8,7 @@ run=NAME                a run by its name or folder, or a sweep's trial as SWEEP
 model.checkpoint=ID     an export/ folder, another local folder, a Hub id, embedded:gpt2_tiny or run:NAME. With run= it
                         is measured on that run's documents, read and cut as that run did
 split=SIDE              train, val, test, or all; all where data.path is given and is another text than the run's,
-                        else test
+                        else test, or val where no document is on the test side
 data.KEY=VALUE          a setting of the data group: data.block_size, data.text_column, data.columns.prompt, ...
 trainer.precision=auto  trainer.accelerator=auto
 paths.logs=             where runs are, as train.py was told

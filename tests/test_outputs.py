@@ -11,7 +11,6 @@ import pytest
 from domaintune import outputs
 from domaintune.config import UsageError
 from domaintune.outputs import Output, refuse_output
-from domaintune.writing import write_whole
 
 
 def output(folder: Path, fresh: bool = False, **made_from: Any) -> Output:
@@ -56,26 +55,47 @@ def test_another_models_output_is_refused_and_fresh_replaces_it(tmp_path: Path) 
     assert output(tmp_path, model="b", input=["y"]).begin(2) == 0
 
 
-def test_rows_never_stand_beside_what_others_were_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_rows_never_stand_beside_what_others_were_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Wherever a process that starts over is killed."""
-    out = output(tmp_path, model="a")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    out = Output(tmp_path / name, {"model": "a"}, False)
     out.begin(2)
     out.add(rows(0, 2))
-    for written_files in range(3):
-        killed = output(tmp_path, fresh=True, model="b")
-        left = iter(range(written_files))
+    out.finish()
+    over = Output(tmp_path / name, {"model": "b"}, True)
+    for function in ("flush", "write_whole"):
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            patched.setattr(outputs, function, killed)
+            over.begin(2)
+        assert json.loads(over.beside.read_text())["model"] == "a"
+        assert not over.lines.read_bytes()
+    assert over.begin(2) == 0
+    assert json.loads(over.beside.read_text()) == {"model": "b"}
+    assert [each for each in (over.file, over.lines) if each.exists() and each.read_bytes()] == []
 
-        def write(file: Path, text: str, left: Any = left) -> None:
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            write_whole(file, text)
 
-        monkeypatch.setattr(outputs, "write_whole", write)
-        with contextlib.suppress(KeyboardInterrupt):
-            killed.begin(2)
-        made_from = json.loads(killed.beside.read_text())
-        assert made_from == {"model": "a"} or not killed.lines.read_bytes()
-    assert made_from == {"model": "b"}
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (tmp_path / "out.jsonl").symlink_to(tmp_path / "big" / "rows.jsonl")
+    out = output(tmp_path, fresh=True)
+    out.begin(2)
+    out.add(rows(0, 2))
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert (tmp_path / "big" / "rows.jsonl").read_text().count("number") == 2
+
+
+def test_a_name_that_leaves_no_room_for_others_beside_it_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="can't be written"),
+        Output(tmp_path / f"{'x' * 245}.jsonl", {"model": "a"}, False) as out,
+    ):
+        out.begin(2)
 
 
 def test_one_process_at_a_time_writes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -82,13 +83,15 @@ def _exit_with_message(message: str, status: int = 2) -> NoReturn:
 
 
 def _remove_empty_folder() -> None:
-    """Hydra made a folder for the run that never began, for a/b two; one that holds anything stays."""
+    """Hydra made a folder for the run that never began, for a/b two in `runs`; one that holds anything stays."""
     if HydraConfig.initialized():
         folder = Path(HydraConfig.get().runtime.output_dir)
-        within = [parent for parent in folder.parents if "runs" in parent.parts[:-1]]
+        within = list(takewhile(lambda parent: parent.name != "runs", folder.parents))
+        own = {Path.cwd(), *Path.cwd().parents}
         with suppress(OSError):
-            for empty in (folder, *within):
-                empty.rmdir()
+            for empty in (folder, *(within if len(within) < len(folder.parents) else ())):
+                if empty not in own:
+                    empty.rmdir()
 
 
 def told_by_hydra(error: HydraException) -> str:
@@ -109,7 +112,8 @@ def told_by_hydra(error: HydraException) -> str:
 
 
 def _no_such_choice(error: MissingConfigException) -> str:
-    group, _, choice = str(error.missing_cfg_file).partition("/")
+    missing = str(error.missing_cfg_file)
+    group, _, choice = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
     choices = [name for name in error.options or () if not name.startswith("_")]  # _base.yaml is no choice
     meant = nearest(choice.lower(), choices) or "."
     if group == "data" and (os.path.lexists(os.path.expanduser(choice)) or "/" in choice):

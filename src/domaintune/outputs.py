@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from domaintune.config import RunError, UsageError
 from domaintune.locking import Lock
-from domaintune.writing import write_whole
+from domaintune.writing import flush, write_whole
 
 MADE_FROM = ".made_from.json"  # how the names of files end that say what others were made from
 ROWS = ".rows.jsonl"  # and those that hold the rows of a table until it is complete
@@ -51,11 +51,17 @@ class Output:
     def __enter__(self) -> Self:
         self.check()
         if self.file.parent.is_dir():  # told before anything that takes long
-            self._lock.take()
+            self._take_lock()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock.take()
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def begin(self, multiple: int) -> int:
         """Makes the file ready to be added to.
@@ -70,13 +76,16 @@ class Output:
             UsageError: the file holds something else, can't be written, or is being written by another process.
         """
         self.check()
+        self._take_lock()
+        self.check()  # another process may have written to it before
         try:
-            self._lock.take()
-            self.check()  # another process may have written to it before
             if self._is_started() and not self.fresh:
                 return self._keep(multiple) if self.lines.exists() else self._rows_of_complete_table()
             # In this order: rows that were made otherwise never stand beside what these are made from.
-            write_whole(self.lines, "")
+            with self.lines.open("wb") as emptied:
+                flush(emptied)
+            if self.is_table:
+                self.file.unlink(missing_ok=True)
             write_whole(self.beside, json.dumps(self.made_from, indent=2) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error

@@ -367,7 +367,7 @@ def quote(text: str) -> str:
 
 
 def as_typed(override: str) -> str:
-    """An override that Hydra has written as it reads the same when it is typed: there a text has no backslashes."""
+    """Turns Hydra's spelling of an override into the one that a person types: in a text, without backslashes."""
     key, _, value = override.partition("=")
     return override if kind_of(PREFIX.sub("", key, count=1)) is None else f"{key}={_write(_plain(_parse(value)))}"
 

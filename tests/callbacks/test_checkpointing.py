@@ -1,5 +1,6 @@
 """When checkpoints are saved, and what the schedule is in a run that goes on for longer."""
 
+import math
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,6 +128,14 @@ def test_a_moved_run_knows_its_best_score(tmp_path: Path) -> None:
     assert kept.best_model_score == 1.5
     assert kept.best_model_path == str(tmp_path / "best.ckpt")
     assert list(kept.best_k_models) == [kept.best_model_path]
+
+
+@pytest.mark.parametrize(("mode", "worst"), [("min", math.inf), ("max", -math.inf)])
+def test_a_score_that_is_no_number_is_the_worst(tmp_path: Path, mode: Any, worst: float) -> None:
+    WholeCheckpointIO().save_checkpoint({"evaluation": {"val/f1": math.nan}}, tmp_path / "best.ckpt")
+    kept = BestCheckpoint(dirpath=tmp_path, filename="best", monitor="val/f1", mode=mode)
+    kept.load_state_dict({"best_model_score": None, "best_model_path": "", "dirpath": str(tmp_path)})
+    assert kept.best_model_score == worst
 
 
 @pytest.mark.parametrize("known", [1.5, None])

@@ -1,3 +1,4 @@
+import json
 import random
 import re
 from pathlib import Path
@@ -152,6 +153,39 @@ def test_what_is_given_in_several_groups_is_on_one_side(split: Any, format: str,
     assert all(on.values())
     assert sum(map(len, on.values())) == len(set.union(*on.values())) == 150
     assert splits.held_out == 400 - sum(numbers(splits)) > 0
+
+
+@pytest.mark.parametrize("format", ["text", "instructions"])
+def test_copies_of_whole_rows_are_kept_in_groups_too_where_that_is_wanted(split: Any, format: str) -> None:
+    rows = [{"text": f"text {n % 100}", "prompt": f"{n % 100}", "completion": "a"} for n in range(400)]
+    rows = [{**row, "author": f"author {number % 37}"} for number, row in enumerate(rows)]
+    settings = {"group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2, "dedup": "none"}
+    splits = split(rows, format=format, **settings)
+    assert (splits.held_out, sum(numbers(splits))) == (0, 400)
+
+
+def test_a_given_set_comes_before_what_is_drawn(split: Any) -> None:
+    rows = [{"text": f"text {n}", "label": "a", "author": f"author {n % 40}"} for n in range(200)]
+    settings = {"format": "labels", "group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2}
+    before = split(rows, **settings)
+    drawn = given(texts(before, "val")[0])
+    other = [{"text": drawn, "label": "b", "author": "somebody else"}]
+    splits = split(rows, test=other, **settings)
+    assert [given(text) for text in texts(splits, "test")] == [drawn]
+    assert drawn not in {given(text) for side in ("train", "val") for text in texts(splits, side)}
+
+
+def test_what_is_left_out_for_its_group_leaves_nothing_else_out(split: Any) -> None:
+    rows = [{"text": f"text {n}", "label": "a", "author": f"author {n % 40}"} for n in range(200)]
+    settings = {"format": "labels", "group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2}
+    before = split(rows, **settings)
+    held = json.loads(texts(before, "test")[0])["text"]
+    trained = json.loads(texts(before, "train")[0])["text"]
+    authors = {row["text"]: row["author"] for row in rows}
+    again = {"text": held, "label": "b", "author": authors[trained]}
+    foreign = [{"text": "foreign", "label": "a", "author": authors[held]}]
+    splits = split([*rows, again], val=foreign, **settings)
+    assert held in {given(text) for text in texts(splits, "train")}
 
 
 def _author(row: dict[str, str]) -> dict[str, str]:

@@ -352,6 +352,12 @@ def test_help_that_is_cut_off_is_no_error(shell):
 def test_a_refused_run_leaves_no_folder(shell):
     is_refused(shell, "python train.py 'name=a b/1' trainer.max_steps=-7")
     assert not (shell.home / "logs" / "runs" / "a b").exists()
+    mine = shell.home / "runs" / "mine"
+    mine.mkdir(parents=True)
+    done = shell(
+        f"cd '{mine}' && python {Path(__file__).parents[2]}/train.py trainer.max_steps=-7; pwd -P && ls -d '{mine}'"
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_advice_on_a_text_that_is_too_small_is_not_what_was_done(shell, small_model):
@@ -376,7 +382,7 @@ def test_advice_on_a_text_that_is_too_small_is_not_what_was_done(shell, small_mo
 def test_instructions_given_as_text_are_told_from_it(shell, row):
     write_jsonl(shell.home / "rows.jsonl", [row] * 3)
     refused = is_refused(shell, "python train.py data.path=rows.jsonl")
-    assert "data=instructions learns from such rows" in refused
+    assert "data=instructions learns to answer from such rows" in refused
 
 
 def test_of_mixed_encodings_each_message_says_what_to_do(shell):

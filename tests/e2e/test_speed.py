@@ -98,8 +98,8 @@ def test_the_benchmark_measures_every_method(command, tmp_path):
     speeds = {name: found["measured"][name][0]["tokens_per_second"] for name in names}
     ratios = {name: row["ours_to_it"] for name, row in found["summary"].items()}
     assert ratios == pytest.approx({name: speeds["domaintune"] / speed for name, speed in speeds.items()})
-    # Not below 1: the rates are taken one after the other, and other processes may run beside one of them.
-    assert all(row["of_product_rate"] > 0 for row in found["summary"].values())
+    # 1 isn't the limit: the rates are taken one after the other, and other processes may run beside one of them.
+    assert all(0 < row["of_product_rate"] < 10 for row in found["summary"].values())
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -28,7 +28,8 @@ class BestCheckpoint(ModelCheckpoint):
         if is_whole(file):
             kept = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
             if "evaluation" in kept:  # earlier versions did not keep it
-                score = torch.tensor(kept["evaluation"][self.monitor])
+                worst = math.inf if self.mode == "min" else -math.inf  # as Lightning takes what is no number
+                score = torch.tensor(kept["evaluation"][self.monitor]).nan_to_num(worst, math.inf, -math.inf)
         if score is not None:
             here = {"best_model_path": str(file), "kth_best_model_path": str(file), "dirpath": self.dirpath}
             state_dict = {**state_dict, **here, "best_model_score": score, "best_k_models": {str(file): score}}

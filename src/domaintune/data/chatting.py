@@ -32,7 +32,7 @@ Message = dict[str, Any]
 def plain_template(tokenizer: Any) -> str:
     """PLAIN_TEMPLATE behind what the tokenizer puts before a text, which nobody adds to what a template has written."""
     before = "".join(tokenizer.convert_ids_to_tokens(specials_of(tokenizer).before.tolist()))
-    return f"{{{{ {json.dumps(before)} }}}}" * bool(before) + PLAIN_TEMPLATE
+    return f"{{{{ {json.dumps(before, ensure_ascii=False)} }}}}" * bool(before) + PLAIN_TEMPLATE
 
 
 class Segment(NamedTuple):

@@ -254,8 +254,8 @@ def no_column(fields: Fields, row: Any) -> str:
     """The message on a row, or the columns of a table, in which no text can stand."""
     if fields.format in ("text", "labels"):
         learns = fields.format == "text" and not fields.keep and any(name in row for name in INSTRUCTIONS)
-        other = "data=instructions learns from such rows" if learns else "set data.text_column"
-        return f"no field {fields.text_column!r}; {has(row)}; {other}"
+        other = "; data=instructions learns to answer from such rows" * learns
+        return f"no field {fields.text_column!r}; {has(row)}; set data.text_column{other}"
     if fields.format in ("instructions", "asked"):
         return no_instruction(row, fields)
     return f"none of {', '.join(map(repr, fields.names()))}; {has(row)}; set data.columns"

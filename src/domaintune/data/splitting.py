@@ -77,8 +77,8 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
 
     Where `val_path` or `test_path` is given, that part of `path` is trained on. Of copies one is kept: on the
     validation side before the test side before the training side, so what is learnt from is never what is measured
-    on. What is given in rows of labels, entities or pairs is on one side too, whatever group its rows are of. Imports
-    nothing heavy.
+    on. What is given in rows of labels, entities or pairs of `path` is on one side too, whatever group they are of; two
+    sets that are given are compared by whole rows alone. Imports nothing heavy.
 
     Args:
         marks: see `Fields`.
@@ -93,15 +93,18 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
     if config.dedup != "none":
         copies = copied(documents.hashes, side)
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
-    # What is given in a row of labels, entities or pairs, known from a held-out row, would be cheating.
-    grouped = config.group_column is not None or (config.format in GIVEN_FORMATS and config.dedup != "none")
-    known = grouped & (side != LEFT_OUT) & (_of_held_out_groups(documents) | _given_elsewhere(documents, side))
-    side[known] = LEFT_OUT
+    before = int((side != LEFT_OUT).sum())
+    given_apart = config.format in GIVEN_FORMATS and (config.group_column is not None or config.dedup != "none")
+    if config.group_column is not None:
+        side[_of_held_out_groups(documents)] = LEFT_OUT
+    if given_apart:  # what is given in a row, known from a held-out row, would be cheating
+        side[_given_elsewhere(documents, side)] = LEFT_OUT
+    held_out = before - int((side != LEFT_OUT).sum())
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
     found.notes += documents.source_notes()
-    return Splits(documents, side, duplicates, near, int(known.sum()), documents.left_out(), found)
+    return Splits(documents, side, duplicates, near, held_out, documents.left_out(), found)
 
 
 def sides(documents: Documents, config: DataConfig) -> npt.NDArray[np.int8]:
@@ -124,11 +127,13 @@ def _of_held_out_groups(documents: Documents) -> npt.NDArray[np.bool_]:
 
 
 def _given_elsewhere(documents: Documents, side: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-    """(D,) True where a document of `path` gives what one gives on a side that is served before its own.
+    """(D,) True where a document of `path` gives what `val_path` or `test_path` gives, or a side that is served
+    before its own.
 
     Groups would not be kept apart better by joining those that share what is given: a few common texts would join all.
     """
     rank = np.append(np.argsort(FIRST), len(FIRST))[side]  # LEFT_OUT, the last, comes after every side
+    rank[np.isin(documents.given_sides, (VAL, TEST)) & (side != LEFT_OUT)] = -1
     _, same = np.unique(documents.given_hashes, return_inverse=True)
     served = np.full(len(documents), len(FIRST))
     np.minimum.at(served, same, rank)

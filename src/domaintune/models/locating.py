@@ -139,7 +139,8 @@ def marks_of(config: Config) -> tuple[str, ...]:
     if config.data.marks is None:
         return ()
     checkpoint = locate(config.model.checkpoint, needs_weights=False, cache=config.paths.cache)
-    end, begin = checkpoint.special_token("eos_token"), checkpoint.special_token("bos_token")
+    end = checkpoint.special_token("eos_token") or checkpoint.special_token("sep_token")
+    begin = checkpoint.special_token("bos_token") or checkpoint.special_token("cls_token")
     if end is None:
         raise UsageError(f"data.marks={config.data.marks}: the tokenizer of {checkpoint.name} has no end-of-text token")
     return tuple(dict.fromkeys(mark for mark in (end, begin, START_MARK) if mark is not None))

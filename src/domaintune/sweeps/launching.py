@@ -162,7 +162,7 @@ class TrialLauncher(Launcher):
         planned = []
         for overrides in batch:
             varied = varied_overrides(overrides, self.typed)
-            each = Planned(trial_name(varied), list(overrides), varied)
+            each = Planned(trial_name(varied), list(overrides), list(map(as_typed, varied)))
             try:
                 check_varied(varied)
                 self._check(each)

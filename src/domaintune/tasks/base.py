@@ -149,6 +149,7 @@ class FineTuningTask(L.LightningModule):
             raise RunError(f"the checkpoint lacks {len(missing)} trained weights, {min(missing)} among them")
         self.tokens_trained = checkpoint["tokens_trained"]
         self.logged_out_of_turn = checkpoint.get("logged_out_of_turn")
+        self.evaluation = checkpoint.get("evaluation", {})
 
     def configure_gradient_clipping(
         self,
