@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
+from domaintune.data import deduplicating
 from domaintune.data.deduplicating import near_duplicates
 from domaintune.data.splitting import LEFT_OUT, TEST, TRAIN, VAL, Splits, read_splits
 from domaintune.settings import DataConfig
@@ -238,3 +239,39 @@ def test_every_process_leaves_the_same_out(tmp_path: Path) -> None:
         printed.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert len(printed) == 1
     assert 20 < int(printed.pop().split()[0]) < 150
+
+
+def from_a_template(number: int, words: int = 12) -> list[str]:
+    """Letters of one template, of which each has a few words of its own: about half of their pieces are the same."""
+    draw = random.Random(7)
+    frame = " ".join(text(draw, 20))
+    return [f"{frame} {' '.join(draw.choices(WORDS, k=words))}" for _ in range(number)]
+
+
+def test_the_work_grows_with_the_number_of_texts_also_of_one_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice as many texts take at most 2.3 times the work, counted in digests that are compared."""
+    nearest, compared = deduplicating._nearest, []
+
+    def counting(candidates: Any, estimates: Any) -> Any:
+        compared.append(len(candidates))
+        return nearest(candidates, estimates)
+
+    monkeypatch.setattr(deduplicating, "_nearest", counting)
+    work = []
+    for number in (1000, 2000):
+        letters = from_a_template(number)
+        held = number // 5
+        marked(tmp_path / str(number), letters[:held], [], letters[held:])
+        work.append(sum(compared))
+        compared.clear()
+    assert work[0] > 20_000, "the template makes candidates of most"
+    assert work[1] <= 2.3 * work[0]
+
+
+def test_a_near_duplicate_is_found_among_thousands_of_one_template(tmp_path: Path) -> None:
+    letters = from_a_template(1200, words=25)
+    changed = [letter.rsplit(" ", 1)[0] + " other" for letter in letters[:60]]
+    (_, _, found) = marked(tmp_path, letters[:800], [], [*changed, *letters[800:]])
+    assert found == [True] * 60 + [False] * 400

@@ -62,11 +62,12 @@ class WindowDataset(Dataset[list[Window]]):
                 windows.append(np.array([[first, first + 1, end]]))
                 continue
             answers = np.flatnonzero(self.tokens.byte_counts(first + 1, end) != CONTEXT) + first + 1
-            while len(answers):
-                begins = int(answers[0])
+            place = 0
+            while place < len(answers):
+                begins = int(answers[place])
                 stop = min(end, begins + max(1, block_size // 2))
                 windows.append(np.array([[max(first, stop - block_size), begins, stop]]))
-                answers = answers[answers >= stop]
+                place = int(np.searchsorted(answers, stop))
         return np.concatenate(windows)
 
     @property
