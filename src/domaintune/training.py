@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from domaintune.arguments import default_config
 from domaintune.callbacks.compilation import Compilation, check_compiler
+from domaintune.callbacks.isolation import IsolationProbe
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
@@ -188,7 +189,9 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
             keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
         isolate_documents(model)
         if (example := data.packed_example()) is not None:
-            check_isolation(model, model_inputs(example))
+            check_isolation(model, model_inputs(example))  # told at once, and also where weights are to be split
+            callbacks: Any = trainer.callbacks
+            callbacks.insert(0, IsolationProbe(model_inputs(example)))
     if trainer.strategy.root_device.type == "cuda":
         make_masks_unasked()
     return data, task

@@ -12,15 +12,18 @@ import tiny
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from transformers import AttentionInterface
 
-from domaintune.config import RunError
+from domaintune.config import RunError, UsageError
 from domaintune.data.collating import Window, pad
 from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import read_splits
+from domaintune.models import attention
 from domaintune.models.attention import isolate_documents
 from domaintune.optim.schedules import warmup_then
 from domaintune.settings import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM
+from domaintune.training import train
 
 PAD = 0
 CONSTANT = SchedulerConfig(name="constant")
@@ -345,3 +348,22 @@ def test_what_is_frozen_stays_as_it_is() -> None:
     fitted(model, ROWS, 8, OptimConfig(lr=1e-2, layer_decay=0.5))
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == before.keys() - {"transformer.wte.weight"}
+
+
+@pytest.mark.parametrize(("precision", "leaks"), [("32", False), ("bf16-mixed", True)])
+def test_isolation_is_probed_in_the_precision_that_trains(
+    prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, precision: str, leaks: bool
+) -> None:
+    """A kernel that sees across documents in half precision alone, as one of a GPU may."""
+
+    def attend(*given: Any, **more: Any) -> Any:
+        narrow = torch.is_autocast_enabled("cpu")
+        return attention.document_attention(*given, **({**more, "cu_seqlens": None} if narrow else more))
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.DOCUMENTS, attend)
+    given, run = prepared("causal_lm", "gpt2", f"trainer.precision={precision}")
+    if leaks:
+        with pytest.raises(UsageError, match="lets one document of a row see another"):
+            train(given, run)
+    else:
+        train(given, run)

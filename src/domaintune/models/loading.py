@@ -210,7 +210,8 @@ def output_embedding(model: PreTrainedModel) -> torch.Tensor | None:
     """The (V, D) matrix that turns hidden states into logits, or None where that is not all the head does.
 
     Some heads scale or cap their logits or add a bias; found out by comparing on a few tokens, not by model names. The
-    hidden states are blown up for it, since a cap shows on large logits only.
+    hidden states are blown up for it, since a cap shows on large logits only. Some models (OPT) don't call their body
+    as a whole.
     """
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or head.bias is not None or not hasattr(model, model.base_model_prefix):
@@ -228,11 +229,15 @@ def output_embedding(model: PreTrainedModel) -> torch.Tensor | None:
         with torch.no_grad():
             ids = torch.arange(8, device=model.device)[None] % head.out_features
             logits = model.eval()(input_ids=ids, use_cache=False).logits
-            plain = hidden[0] @ head.weight.T
+            plain = hidden[0] @ head.weight.T if hidden else torch.zeros_like(logits)
     finally:
         hook.remove()
         model.train(was_training)
-    return head.weight if torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max())) else None
+    return (
+        head.weight
+        if hidden and torch.allclose(logits, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
+        else None
+    )
 
 
 def head_is_linear(model: PreTrainedModel) -> bool:

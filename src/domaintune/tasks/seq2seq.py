@@ -51,7 +51,7 @@ class Seq2Seq(FineTuningTask):
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
             # The targets moved to the right by one; what stands where they are IGNORED no real token sees.
-            "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
+            "decoder_input_ids": self._shifted(labels),
         }
         if self.head_is_linear:
             hidden = decoder_output(self.model, inputs).flatten(0, 1).index_select(0, batch["places"])
@@ -61,6 +61,12 @@ class Seq2Seq(FineTuningTask):
             logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)
             loss = F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return loss, loss.new_full((), batch["labelled"])
+
+    def _shifted(self, labels: torch.Tensor) -> torch.Tensor:
+        """(B, U) what the decoder is given: the sign that begins a target, and the target without its last token."""
+        shape: Any = self.model.config
+        start = labels.new_full((len(labels), 1), shape.decoder_start_token_id)
+        return torch.cat([start, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, shape.pad_token_id)], dim=1)
 
     def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
         loss, labels = self(batch)
