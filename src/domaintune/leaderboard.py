@@ -117,7 +117,8 @@ def _text(text: str, style: str = "") -> Text:
 def apart(ranking: Ranking) -> str:
     """What a ranking is of, where there are several."""
     documents = f"{ranking.documents:,} validation documents" if ranking.documents else "validation data"
-    return f"{ranking.metric} on {documents} of SHA-256 {ranking.data[:12]}; not to be compared with the others"
+    by = "".join(f", {key}={shown(value)}" for key, value in ranking.measured_by.items())
+    return f"{ranking.metric} on {documents} of SHA-256 {ranking.data[:12]}{by}; not to be compared with the others"
 
 
 def figure(row: Row) -> str:

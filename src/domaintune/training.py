@@ -131,6 +131,8 @@ def _measure_and_fit(
     run.update(validation={"tokenizer": tokenizer_sha256(data.tokenizer, data.tokenizer.chat_template)})
     if isinstance(task, CausalLM):
         record_validation(run, data, task)
+    else:
+        run.update(validation={"sha256": data.measured_sha256("val", trainer.limit_val_batches)})
     run.update(metrics={"after": after}, samples={"after": texts}, best_step=int(best["global_step"]))
 
 

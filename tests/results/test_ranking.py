@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sweeps_on_disk as made
 
-from domaintune.results.comparing import TIE, UNDECIDABLE, WORSE
+from domaintune.results.comparing import FAILS, TIE, UNDECIDABLE, WORSE
 from domaintune.results.outcomes import read_sweep, varied_keys
 from domaintune.results.ranking import Ranking, rank
 
@@ -119,7 +119,55 @@ def test_trials_without_a_result_count_for_nothing_and_are_told(tmp_path: Path) 
     made.trial(tmp_path, {"optim.lr": 1e-2, "seed": 3}, None)
     made.trial(tmp_path, {"optim.lr": 1.0}, None)
     (ranking,) = rankings(tmp_path)
-    assert [(len(row.finished), len(row.others)) for row in ranking.rows] == [(3, 1), (3, 0)]
+    assert [(len(row.finished), len(row.others)) for row in ranking.rows] == [(3, 0), (3, 1)]
+
+
+def test_a_configuration_whose_seeds_fail_is_ranked_as_one_that_fails(tmp_path: Path) -> None:
+    """The seeds that diverged would be missing from its mean."""
+    made.rates(tmp_path, {1e-3: 3.0, 1e-2: 2.5, 1e-1: 2.0}, seeds=3)
+    made.trial(tmp_path, {"optim.lr": 1e-1, "seed": 3}, None)
+    (ranking,) = rankings(tmp_path)
+    assert [row.settings["optim.lr"] for row in ranking.rows] == [1e-2, 1e-3, 1e-1]
+    assert verdicts(ranking) == [None, WORSE, FAILS]
+    assert ranking.conclusion() == "optim.lr=0.01 is better than every other."
+
+
+def test_where_all_others_fail_that_is_said(tmp_path: Path) -> None:
+    made.rates(tmp_path, {1e-3: 3.0, 1e-2: 2.5}, seeds=3)
+    made.trial(tmp_path, {"optim.lr": 1e-2, "seed": 3}, None)
+    (ranking,) = rankings(tmp_path)
+    assert ranking.conclusion() == "optim.lr=0.001 is the only one of which no seed failed."
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "setting"),
+    [
+        ("masked_lm", "val/accuracy", "task.mask_fraction"),
+        ("seq2seq", "val/loss", "data.target_size"),
+        ("seq2seq", "val/rougeL", "task.generate_examples"),
+        ("sequence_classification", "val/loss", "task.class_weights"),
+    ],
+)
+def test_what_is_measured_otherwise_is_never_in_one_ranking(
+    tmp_path: Path, task: str, metric: str, setting: str
+) -> None:
+    for value, loss in ((1, 3.0), (2, 2.0)):
+        for lr in (1e-3, 1e-2):
+            result = {"metrics": {"after": {metric: loss + lr}}}
+            monitored = {"task.name": task, "task.monitor": metric, setting: value, "optim.lr": lr}
+            made.trial(tmp_path, monitored, made.documents(loss, seed=0), **result)
+    found = rankings(tmp_path)
+    assert [len(ranking.rows) for ranking in found] == [2, 2]
+    assert sorted(ranking.measured_by[setting] for ranking in found) == [1, 2]
+
+
+def test_what_changes_only_the_loss_splits_no_other_metric(tmp_path: Path) -> None:
+    for value in ("none", "balanced"):
+        result = {"metrics": {"after": {"val/f1": 0.5}}}
+        monitored = {"task.name": "sequence_classification", "task.monitor": "val/f1", "task.class_weights": value}
+        made.trial(tmp_path, monitored, made.documents(3.0, seed=0), **result)
+    (ranking,) = rankings(tmp_path)
+    assert len(ranking.rows) == 2
 
 
 def test_runs_that_kept_no_losses_by_document_are_judged_over_seeds_alone(tmp_path: Path) -> None:

@@ -396,3 +396,11 @@ def test_what_cannot_be_drawn_or_printed_ends_no_run(
     for what in ("confusion matrix", "hyperparameters", "model card", "results"):
         assert re.search(rf"note: the {what}.* could not be \w+: ValueError: no such thing", printed), what
     assert run.export.is_dir()
+
+
+def test_what_is_measured_is_known_by_its_hash(built: Callable[..., Any]) -> None:
+    small, large = (built("bert", f"data.batch_size={size}")[0] for size in (4, 8))
+    assert small.measured_sha256("val", 1.0) == large.measured_sha256("val", 1.0)
+    assert small.measured_sha256("val", 1) != large.measured_sha256("val", 1), "the first batch of either"
+    assert small.measured_sha256("val", 2) != small.measured_sha256("val", 1.0)
+    assert small.measured_sha256("val", 10**6) == small.measured_sha256("val", 1.0)

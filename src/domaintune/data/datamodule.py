@@ -7,6 +7,7 @@
 Everything up to the splits needs no tokenizer: what is wrong with the data is told before any weights load.
 """
 
+import hashlib
 import json
 import shlex
 import signal
@@ -324,6 +325,24 @@ class TextDataModule(L.LightningDataModule):
             "tokens": tokens[measured].astype(np.int64),
             "bytes": text_bytes[measured].astype(np.int64),
         }
+
+    def measured_sha256(self, side: str, limit: float) -> str:
+        """Of the texts on a side, and where `limit` takes a part of the batches, of what is measured of them.
+
+        Args:
+            limit: as Lightning's `limit_val_batches`, a number of batches or a share of them.
+        """
+        hashes, batches = self.splits.documents.hashes, self._batches(side, 0)
+        digest = hashlib.sha256(np.sort(hashes[self.splits.of(side)], axis=0).tobytes())
+        _, processes = self._place_among_processes()
+        each = -(-len(batches) // processes)
+        taken = (min(limit, each) if isinstance(limit, int) else int(limit * each)) * processes
+        if taken < len(batches):
+            windows = sorted(window for number in range(taken) for row in batches[number] for window in row)
+            dataset = self.datasets[side]
+            digest.update(hashes[[dataset.documents_of(window)[0] for window in windows]].tobytes())
+            digest.update(dataset.lengths[windows].tobytes())
+        return digest.hexdigest()
 
     def documents_of(self, side: str, epoch: int, number: int) -> list[str]:
         """Where the documents of a batch stand, as `file:line`; of all ranks' batches the one with this number."""

@@ -31,6 +31,7 @@ DRAWN_AT_ONCE = 4 << 20  # documents
 
 WORSE, TIE = "worse", "tie"
 UNDECIDABLE = "not decidable with fewer than three seeds"
+FAILS = "some of its seeds failed"
 NO_SPREAD = "not decidable where all seeds give the same figure"
 
 

@@ -3,17 +3,18 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from domaintune.formats import direction
-from domaintune.results.comparing import TIE, WORSE, Comparison, Measured, compare, draw_documents
+from domaintune.results.comparing import FAILS, TIE, WORSE, Comparison, Measured, compare, draw_documents
 from domaintune.results.outcomes import Trial, shown
 
 Array = npt.NDArray[np.float64]
+LIMIT = "trainer.limit_val_batches"
 # Of each task, what can't be compared where tokens are cut otherwise.
 PER_TOKEN = {
     "causal_lm": ("val/loss", "val/perplexity"),
@@ -21,6 +22,17 @@ PER_TOKEN = {
     "masked_lm": ("val/loss", "val/perplexity", "val/accuracy"),
 }
 PER_BYTE = "val/bits_per_byte"
+# Of each task, the settings that decide what a metric is computed from; others change what a model does.
+_OF_TARGETS = ("data.target_size",)
+_OF_WRITTEN = ("data.target_size", "task.generate_examples")
+MEASURED_BY: dict[str, dict[str, tuple[str, ...]]] = {
+    "sequence_classification": {"val/loss": ("task.class_weights",)},
+    "masked_lm": dict.fromkeys(PER_TOKEN["masked_lm"], ("task.mask_fraction", "data.block_size")),
+    "seq2seq": {
+        **dict.fromkeys(PER_TOKEN["seq2seq"], _OF_TARGETS),
+        **dict.fromkeys(("val/rouge1", "val/rouge2", "val/rougeL", "val/chrf"), _OF_WRITTEN),
+    },
+}
 # What a metric is computed from: the sums of two arrays of validation.npz, and a function of their ratio. Of others
 # only the spread over seeds is known.
 RATIOS: dict[str, tuple[str, str, Callable[[Array], Array]]] = {
@@ -56,6 +68,11 @@ class Row:
         """Over seeds; None where there is one."""
         return float(self.values.std(ddof=1)) if len(self.values) > 1 else None
 
+    @property
+    def fails(self) -> bool:
+        """Whether some of its seeds failed, as by diverging: the mean of the others would flatter it."""
+        return any(trial.state == "failed" for trial in self.others)
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -64,6 +81,7 @@ class Ranking:
     Attributes:
         metric: what they are ranked by; `why` says so in words where it is not the task's own.
         data: the validation data's SHA-256.
+        measured_by: {setting: value} that the metric depends on besides.
         judged_by_documents: whether differences are judged over documents too, or over seeds alone.
     """
 
@@ -74,6 +92,7 @@ class Ranking:
     documents: int | None
     why: str = ""
     judged_by_documents: bool = True
+    measured_by: dict[str, Any] = field(default_factory=dict)
 
     @property
     def varied(self) -> list[str]:
@@ -91,6 +110,10 @@ class Ranking:
             return "There is one configuration: nothing to compare."
         best, following = self.label(self.rows[0]), self.rows[1:]
         verdicts = [row.comparison.verdict for row in following if row.comparison]
+        if FAILS in verdicts:
+            verdicts = [verdict for verdict in verdicts if verdict != FAILS]
+            if not verdicts:
+                return f"{best} is the only one of which no seed failed."
         if all(verdict == WORSE for verdict in verdicts):
             return f"{best} is better than every other."
         ties = [self.label(row) for row in following if row.comparison and row.comparison.verdict == TIE]
@@ -111,18 +134,20 @@ def configurations(trials: Sequence[Trial], varied: Sequence[str]) -> list[tuple
 
 
 def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
-    """One ranking for each task, monitored metric and validation data; trials that are not finished are in none.
+    """One ranking for each task, monitored metric, validation data and way of measuring; trials that are not finished
+    are in none.
 
     Of different tokenizers, a metric of tokens has a ranking for each, unless there is one of bytes for all.
     """
-    alike: dict[tuple[str, ...], list[Trial]] = defaultdict(list)
+    alike: dict[tuple[Any, ...], list[Trial]] = defaultdict(list)
     for trial in trials:
         if trial.metrics:
             task, metric = (str(trial.settings.get(f"task.{key}")) for key in ("name", "monitor"))
             mode = direction(metric) or str(trial.settings.get("task.mode"))
-            alike[task, metric, mode, _data(trial)].append(trial)
+            by = [(key, trial.settings.get(key)) for key in MEASURED_BY.get(task, {}).get(metric, ())]
+            alike[task, metric, mode, _data(trial), tuple(by)].append(trial)
     rankings = []
-    for (task_name, metric, mode, data), group in alike.items():
+    for (task_name, metric, mode, data, by), group in alike.items():
         by_tokenizer: dict[str, list[Trial]] = defaultdict(list)
         for trial in group:
             by_tokenizer[str(trial.result.get("validation", {}).get("tokenizer"))].append(trial)
@@ -133,7 +158,9 @@ def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
                 metric, mode, why = PER_BYTE, "min", f"ranked by {PER_BYTE}: {why}"
             else:
                 parts, why = list(by_tokenizer.values()), f"a ranking for each tokenizer: {why}"
-        rankings += [_rank(part, trials, varied, metric, mode, data, why) for part in parts]
+        if len(alike) > 1 and not why and any(trial.settings.get(LIMIT, 1) != 1 for trial in group):
+            why = f"{LIMIT} counts batches: with others of data.batch_size it takes other documents"
+        rankings += [_rank(part, trials, varied, metric, mode, data, why, dict(by)) for part in parts]
     return sorted(rankings, key=lambda ranking: -len(ranking.rows))
 
 
@@ -151,6 +178,7 @@ def _rank(
     mode: str,
     data: str,
     why: str,
+    measured_by: dict[str, Any],
 ) -> Ranking:
     rows = [
         Row(
@@ -163,14 +191,14 @@ def _rank(
         if (finished := [trial for trial in members if trial in group])
     ]
     lower = mode == "min"
-    rows.sort(key=lambda row: row.mean if lower else -row.mean)
+    rows.sort(key=lambda row: (row.fails, row.mean if lower else -row.mean))
     measured, documents = _measure(rows, metric)
-    comparisons = [None, *compare(measured[0], measured[1:])]
-    judged = tuple(
-        Row(row.settings, row.finished, row.others, row.values, comparison)
-        for row, comparison in zip(rows, comparisons, strict=True)
-    )
-    return Ranking(metric, lower, judged, data, documents, why, judged_by_documents=documents is not None)
+    sound = sum(not row.fails for row in rows) or len(rows)  # where all fail, they are compared as they are
+    comparisons = [None, *compare(measured[0], measured[1:sound])]
+    comparisons += [Comparison(row.mean - rows[0].mean, verdict=FAILS) for row in rows[sound:]]
+    judged = tuple(replace(row, comparison=found) for row, found in zip(rows, comparisons, strict=True))
+    by_documents = documents is not None
+    return Ranking(metric, lower, judged, data, documents, why, by_documents, measured_by)
 
 
 def _measure(rows: Sequence[Row], metric: str) -> tuple[list[Measured], int | None]:
