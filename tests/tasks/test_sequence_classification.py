@@ -399,7 +399,8 @@ def test_what_cannot_be_drawn_or_printed_ends_no_run(
 
 
 def test_what_is_measured_is_known_by_its_hash(built: Callable[..., Any]) -> None:
-    small, large = (built("bert", f"data.batch_size={size}")[0] for size in (4, 8))
+    more = ("data.val_fraction=0.4",)  # enough for several batches
+    small, large = (built("bert", f"data.batch_size={size}", *more)[0] for size in (4, 8))
     assert small.measured_sha256("val", 1.0) == large.measured_sha256("val", 1.0)
     assert small.measured_sha256("val", 1) != large.measured_sha256("val", 1), "the first batch of either"
     assert small.measured_sha256("val", 2) != small.measured_sha256("val", 1.0)
