@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from domaintune.config import EXPORT_NOTES, UsageError
 from domaintune.data.chatting import stop_ids
 from domaintune.models.loading import AUTO_CLASSES
-from domaintune.writing import PART
+from domaintune.writing import PART, flush_folder, flush_tree
 
 TOLERANCE = 1e-4  # relative: the same weights on the same device differ by rounding at most
 REHEARSED = 300_000_000  # parameters, which take a second or two to write and read
@@ -65,9 +65,11 @@ def export(
         if notes:
             (beside / EXPORT_NOTES).write_text(json.dumps(notes), encoding="utf-8")
         _check(model, beside, probe, task_name)
+        flush_tree(beside)  # a run that counts as finished has its export, also where the power fails
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(beside, folder)
+        flush_folder(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -47,6 +47,16 @@ def flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def flush_tree(folder: Path) -> None:
+    """Hands all files in a folder, which others have written, to the disk, with their names."""
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            flush_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
 def write_whole(file: Path, text: str) -> None:
     """Writes beside, flushes to the disk and renames: a reader finds the old text or the new one, never a part.
 

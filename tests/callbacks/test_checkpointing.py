@@ -39,14 +39,18 @@ def test_validation_comes_between_steps(every: float, accumulate: int, batches: 
 
 
 class Watch(L.Callback):
-    """At which batches of an epoch something was saved, and the learning rate of each step."""
+    """At which batches of an epoch something was saved or validated, and the learning rate of each step."""
 
     def __init__(self) -> None:
         self.saved: list[int] = []
+        self.validated: list[int] = []
         self.rates: dict[int, float] = {}
 
     def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
         self.saved.append(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+    def on_validation_start(self, trainer: L.Trainer, task: Any) -> None:
+        self.validated.append(trainer.fit_loop.epoch_loop.batch_idx + 1)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, task: Any, optimizer: Any) -> None:
         self.rates[trainer.global_step] = optimizer.param_groups[0]["lr"]
@@ -91,6 +95,16 @@ def test_nothing_is_saved_within_a_step(tmp_path: Path) -> None:
     saved = fit(tmp_path, 6, accumulate_grad_batches=4, val_check_interval=0.3).saved
     assert saved
     assert {place % 4 for place in saved if place != 10} == {0}
+
+
+@pytest.mark.parametrize("every", [8, 12, 20])
+def test_an_interval_counted_across_epochs_ends_between_steps(tmp_path: Path, every: int) -> None:
+    """Of ten micro-batches an epoch, the last step has two."""
+    settings: Any = {"accumulate_grad_batches": 4, "val_check_interval": every, "check_val_every_n_epoch": None}
+    watch = fit(tmp_path, 12, **settings)
+    assert {place % 4 for place in watch.validated if place != 10} <= {0}
+    assert len(watch.validated) == pytest.approx(40 / every, abs=1), "of four epochs"
+    assert {place % 4 for place in watch.saved if place != 10} == {0}
 
 
 def test_a_longer_run_takes_the_rate_of_the_longer_schedule_at_once(tmp_path: Path) -> None:

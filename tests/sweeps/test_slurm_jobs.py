@@ -18,25 +18,23 @@ from domaintune.sweeps.ending import Ending
 from domaintune.sweeps.launching import Start
 from domaintune.sweeps.recording import SweepFolder
 from domaintune.sweeps.slurm_launcher import SlurmLauncher, Submitted
+from domaintune.sweeps.slurm_trial import EXIT_STATUS
 from domaintune.sweeps.table import TrialTable
 
 
 class Job:
-    """A job that has ended, with what its function returned or raised."""
+    """A job that has ended: with an exit status of its trial, with an error around it, or with neither."""
 
     job_id = "12_0"
 
-    def __init__(self, folder: Path, told: int | Exception | None) -> None:
-        self.told = told
-        self.paths = SimpleNamespace(result_pickle=folder / "result.pkl")
+    def __init__(self, folder: Path, told: int | str | None) -> None:
+        self.paths = SimpleNamespace(result_pickle=folder / "result.pkl", stderr=folder / "log.err")
+        if isinstance(told, int):
+            (folder / "trial" / EXIT_STATUS).write_text(str(told))
+        if isinstance(told, str):
+            self.paths.stderr.write_text(told)
         if told is not None:
-            self.paths.result_pickle.touch()
-
-    def result(self) -> int:
-        if isinstance(self.told, Exception):
-            raise self.told
-        assert self.told is not None
-        return self.told
+            self.paths.result_pickle.write_bytes(b"nothing reads it")
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     launcher.sweep, launcher.ending = SweepFolder(tmp_path), Ending()
     launcher.table = TrialTable(launcher.sweep)
 
-    def submit(told: int | Exception | None, **result: object) -> Submitted:
+    def submit(told: int | str | None, **result: object) -> Submitted:
         folder = tmp_path / "trial"
         folder.mkdir()
         (folder / "output.log").write_text("printed\n")
@@ -72,9 +70,7 @@ FINISHED = {"status": "finished", "metrics": {"after": {"val/loss": 2.5}}}
         (None, FINISHED, ("finished", None, None)),
         (None, {"status": "running"}, ("failed", "its job 12_0 ended without a result", None)),
         (
-            RuntimeError(
-                "Job (task=0) failed during processing with trace:\n---\nOSError: [Errno 28] full\n---\nlogs: x"
-            ),
+            "submitit ERROR - Submitted job triggered an exception\nTraceback ...\nOSError: [Errno 28] full\n",
             {},
             ("failed", "OSError: [Errno 28] full", None),
         ),

@@ -69,6 +69,8 @@ class LastCheckpoint(Checkpoint):
         trainer.should_stop = trainer.should_stop or self._stopped_early
         batches, share = trainer.num_training_batches, trainer.val_check_interval
         trainer.val_check_batch = between_steps(trainer.val_check_batch, trainer.accumulate_grad_batches, batches)
+        if trainer.check_val_every_n_epoch is None:
+            _validate_between_steps(trainer)
         if isinstance(share, float) and share * batches < 1:  # an epoch is too short for it
             epochs = trainer.estimated_stepping_batches / math.ceil(batches / trainer.accumulate_grad_batches)
             trainer.val_check_batch = batches
@@ -123,6 +125,27 @@ def between_steps(every: float, accumulate: int, batches: float) -> float:
         batches: of an epoch.
     """
     return every if every >= batches else min(batches, max(1, round(every / accumulate)) * accumulate)
+
+
+def _validate_between_steps(trainer: L.Trainer) -> None:
+    """Has an interval that is counted across epochs end with the optimizer step in which it is over.
+
+    The last step of an epoch may have fewer micro-batches, so that from the second epoch on no number of batches always
+    falls between two steps.
+    """
+    loop: Any = trainer.fit_loop.epoch_loop
+    usual = loop._should_check_val_fx
+
+    def is_due(fetcher: Any) -> bool:
+        if trainer.should_stop or trainer.val_check_batch == float("inf"):
+            return bool(usual(fetcher))
+        if not loop._should_check_val_epoch() or loop._should_accumulate():
+            return False
+        done = loop.total_batch_idx + 1
+        of_step = loop.batch_idx % trainer.accumulate_grad_batches + 1
+        return bool(done // trainer.val_check_batch > (done - of_step) // trainer.val_check_batch)
+
+    loop._should_check_val_fx = is_due
 
 
 def _any_rank(trainer: L.Trainer, *flags: bool) -> list[bool]:

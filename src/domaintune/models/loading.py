@@ -128,6 +128,7 @@ def load_model(
     if config.dropout is not None:
         _set_head_dropout(model, config.dropout)
     replace_dropout(model)
+    _silence_padding(model)
     if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise UsageError(f"model.gradient_checkpointing=true: {shape.model_type} can't do that")
@@ -177,6 +178,14 @@ def _with_new_head(model: PreTrainedModel, auto: Any, shape: Any, seed: int) -> 
     anew.base_model.load_state_dict(model.base_model.state_dict())
     anew.has_new_head = True
     return anew
+
+
+def _silence_padding(model: PreTrainedModel) -> None:
+    """MobileBERT's tokens see the embeddings of their neighbours, whatever mask they have: that of padding is zero,
+    which is also what stands behind a text that has none."""
+    shape: Any = model.config
+    if getattr(shape, "trigram_input", False) and shape.pad_token_id is not None:
+        model.get_input_embeddings().weight.data[shape.pad_token_id] = 0
 
 
 def _fuse_activation(shape: Any) -> None:

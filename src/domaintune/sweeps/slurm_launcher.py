@@ -14,7 +14,7 @@ from domaintune.config import RunError, UsageError
 from domaintune.differing import limit
 from domaintune.recording import RunFolder
 from domaintune.sweeps.launching import Start, TrialLauncher
-from domaintune.sweeps.slurm_trial import run_trial
+from domaintune.sweeps.slurm_trial import EXIT_STATUS, run_trial
 from domaintune.sweeps.trials import finished, last_error
 from domaintune.writing import end_of
 
@@ -88,6 +88,7 @@ class SlurmLauncher(TrialLauncher):
         for output in outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.touch()
+            output.with_name(EXIT_STATUS).unlink(missing_ok=True)
         sizes = [output.stat().st_size for output in outputs]
         jobs = executor.map_array(run_trial, [start.command for start in starts], [str(output) for output in outputs])
         self.table.say(f"submitted jobs {jobs[0].job_id} to {jobs[-1].job_id}")
@@ -105,7 +106,7 @@ class SlurmLauncher(TrialLauncher):
         Args:
             states: None where SLURM did not answer.
         """
-        if each.job.paths.result_pickle.exists():
+        if (each.start.folder / EXIT_STATUS).exists() or each.job.paths.result_pickle.exists():
             self._end(each, cancelled)
             return True
         if states is None:
@@ -130,13 +131,12 @@ class SlurmLauncher(TrialLauncher):
     def _end(self, each: Submitted, cancelled: bool) -> None:
         trial, start = each.start.trial, each.start
         trial.seconds += 0.0 if each.began is None else time.monotonic() - each.began
-        if each.job.paths.result_pickle.exists():
-            try:
-                status = each.job.result()
-            except Exception as error:  # of what ran around the trial, as submitit tells it
-                trial.state, trial.why = "failed", last_error(str(error))
-            else:
-                self.ended(start, status, end_of(start.folder / "output.log", each.output_from))
+        paths, status = each.job.paths, start.folder / EXIT_STATUS
+        if status.exists():
+            self.ended(start, int(status.read_text()), end_of(start.folder / "output.log", each.output_from))
+        elif paths.result_pickle.exists():  # nothing unpickles it; what ran around the trial has failed
+            said = end_of(paths.stderr) if paths.stderr.exists() else ""
+            trial.state, trial.why = "failed", last_error(said) or f"its job {each.job.job_id} ended without a result"
         else:
             left = RunFolder(start.folder).earlier() or {}
             trial.state = "interrupted" if left.get("status") == "interrupted" else "failed"

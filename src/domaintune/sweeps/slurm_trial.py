@@ -8,10 +8,14 @@ from types import FrameType
 
 from domaintune.queueing import requeue_after, this_job
 from domaintune.sweeps.processes import TrialProcess
+from domaintune.writing import write_whole
+
+EXIT_STATUS = ".exit_status"  # of a trial whose job is done, in its folder: submitit keeps results as pickles
 
 
-def run_trial(command: list[str], output: str) -> int:
-    """The exit status of a trial. Where a signal has ended it, this process ends without one: the job isn't done.
+def run_trial(command: list[str], output: str) -> None:
+    """Runs a trial, and leaves its exit status in its folder. Where a signal has ended it, this process ends without
+    leaving one: the job isn't done.
 
     submitit has put its own handlers of signals in place: it ignores SIGTERM, and at SIGUSR2 queues the job anew
     without the trial having saved. Those of the trial win: they save first (callbacks/stopping.py), and at SIGUSR1
@@ -33,7 +37,7 @@ def run_trial(command: list[str], output: str) -> int:
         requeue_after(signal.SIGUSR1)  # it came before the trial could catch it
     if told and status != 0:
         os._exit(abs(status))
-    return status
+    write_whole(Path(output).with_name(EXIT_STATUS), str(status))
 
 
 def _job_runs() -> bool:
