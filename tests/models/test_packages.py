@@ -65,6 +65,16 @@ def test_safetensors_of_a_package_are_taken_where_they_lie(site: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CARRIERS)
+def test_weights_that_are_not_the_packages_own_are_refused(site: Path, tmp_path: Path, name: str) -> None:
+    carrier = CARRIERS[name]
+    file = install(site, carrier, carrier.version)
+    file.write_text("{}")
+    (site / carrier.weights).write_bytes(b"others")
+    with pytest.raises(UsageError, match=f"is not what {carrier.package} {carrier.version} holds"):
+        locate(f"package:{name}", cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", CARRIERS)
 def test_a_package_that_is_missing_is_told_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(package: str) -> Any:
         raise importlib.metadata.PackageNotFoundError(package)
