@@ -40,7 +40,7 @@ CASES = {
     "a corpus too small to split": (["data.path=one.txt"], ["too small to split"]),
     "an unknown key": (["optim.learning_rate=1"], ["optim.learning_rate"]),
     "a mistyped key": (["trainer.max_step=5"], ["trainer.max_step", "did you mean trainer.max_steps?"]),
-    "an unknown choice": (["model=gpt5"], ["model/gpt5", "gpt2_tiny"]),
+    "an unknown choice": (["model=gpt5"], ["model=gpt5: there is no such choice", "gpt2_tiny"]),
     "bad syntax": (["optim.lr=[1"], ["optim.lr=[1"]),
     "a negative learning rate": (["optim.lr=-1e-4"], ["optim.lr=-0.0001", "above 0"]),
     "a word for a number": (["data.batch_size=many"], ["data.batch_size=many"]),
