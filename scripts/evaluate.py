@@ -131,6 +131,7 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
         config.model.checkpoint = str(model_of_run(folder, cache))
     config.model.init = "pretrained"  # how a run's own weights began is no matter here, nor which it trained
     config.peft, config.model.freeze, config.optim.head_lr = PeftConfig(), [], None
+    config.model.frozen_dtype = "float32"
     config = check(OmegaConf.structured(config))
     earlier = None if run is None else RunFolder(folder).earlier()
     cut_by = config

@@ -64,6 +64,7 @@ class RunError(Exception):
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "model.init": ("pretrained", "random"),
+    "model.frozen_dtype": ("float32", "bfloat16"),
     "peft.name": ("none", "lora"),
     "task.name": tuple(FORMATS),
     "task.class_weights": ("none", "balanced"),
@@ -430,6 +431,8 @@ def _partial_training(schema: Any) -> Iterator[str]:
         yield "peft=lora adds to pretrained weights: model.init=random has none"
     if peft.name == "lora" and schema.model.resize_embeddings:
         yield "model.resize_embeddings=true adds embeddings, which peft=lora does not train: take peft=none"
+    if schema.model.frozen_dtype != "float32" and peft.name == "none" and not schema.model.freeze:
+        yield f"model.frozen_dtype={schema.model.frozen_dtype}: nothing is frozen; add peft=lora or model.freeze"
     for key in ("model.freeze", "peft.targets"):
         if "" in (OmegaConf.select(schema, key) or ()):
             yield f"{key}: an empty pattern matches nothing"

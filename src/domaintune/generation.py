@@ -1,7 +1,7 @@
 """Prompts -> text: shared by scripts/generate.py and the callback that writes samples to TensorBoard."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,12 @@ def text_of(tokenizer: Any, ids: list[int], ends: list[int]) -> str:
 def without_half(text: str) -> str:
     """A text without the bytes at its end that are no whole character: the model was stopped within one."""
     return text.rstrip("\ufffd")
+
+
+def run_context(trainer: Any, model: PreTrainedModel) -> AbstractContextManager[Any]:
+    """What a model that is trained runs in outside of Lightning's steps: autocast where its weights have two dtypes."""
+    mixed = len({parameter.dtype for parameter in model.parameters()}) > 1
+    return trainer.precision_plugin.forward_context() if mixed else nullcontext()
 
 
 def _written(

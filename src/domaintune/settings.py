@@ -18,6 +18,7 @@ class ModelConfig:
     compile: bool = False
     gradient_checkpointing: bool = False
     resize_embeddings: bool = False
+    frozen_dtype: str = "float32"
     freeze: list[str] = field(default_factory=list)
     measured_lr: dict[str, float] = field(default_factory=dict)
     measured_lora_lr: dict[str, float] = field(default_factory=dict)

@@ -35,7 +35,7 @@ from domaintune.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.attention import check_isolation, isolate_documents, make_masks_unasked
 from domaintune.models.families import check_vocabulary
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
-from domaintune.models.parts import freeze, head_parameters
+from domaintune.models.parts import freeze, head_parameters, hold_frozen_in
 from domaintune.output_log import keep_output
 from domaintune.preparing import Prepared, may_resize
 from domaintune.ranks import is_first_process
@@ -101,6 +101,13 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
                 task.model, data.tokenizer, data.probe(), config.task.name, prepared.checkpoint.name, run.path
             )
         describe(prepared, run, trainer, data, task)
+        if config.model.frozen_dtype != "float32":
+            if trainer.precision != "bf16-mixed":
+                raise UsageError(
+                    f"model.frozen_dtype={config.model.frozen_dtype}: needs trainer.precision=bf16-mixed, and this run "
+                    f"has {trainer.precision}"
+                )
+            hold_frozen_in(task.model, getattr(torch, config.model.frozen_dtype))
         with interruptible(trainer):
             _measure_and_fit(config, run, trainer, task, data)
         after = run.result["metrics"]["after"]
@@ -377,6 +384,8 @@ def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, f
 
 def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: FineTuningTask) -> None:
     model = load_best(prepared, run)[1] if is_sharded(task) else task.model
+    if prepared.config.model.frozen_dtype != "float32":
+        model = model.cpu().float()  # where the device had no room for it in fp32
     _write_export(prepared, run, data, model, run.export)
 
 
@@ -399,7 +408,9 @@ def load_best(prepared: Prepared, run: RunFolder) -> tuple[TextDataModule, PreTr
     trained = {name.removeprefix("model."): weight for name, weight in weights.items()}
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
     model.load_state_dict(trained, strict=not frozen)
-    return data, model
+    if prepared.config.model.frozen_dtype != "float32":  # it was trained over weights that are rounded so
+        hold_frozen_in(model, getattr(torch, prepared.config.model.frozen_dtype))
+    return data, model.float()
 
 
 def _write_export(

@@ -12,8 +12,9 @@ import tiny
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoModelForCausalLM
 
+from domaintune import training
 from domaintune.config import RunError, UsageError
 from domaintune.data.collating import Window, pad
 from domaintune.data.datamodule import TextDataModule, collate
@@ -367,3 +368,42 @@ def test_isolation_is_probed_in_the_precision_that_trains(
             train(given, run)
     else:
         train(given, run)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_what_is_frozen_is_held_in_half_precision(prepared: Callable[..., Any], family: str) -> None:
+    """The adapters are trained over the rounded weights, and what is exported has these."""
+    dtypes: set[tuple[bool, bool, torch.dtype]] = set()
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
+            dtypes.update((w.requires_grad, w.ndim > 1, w.dtype) for w in task.model.parameters())
+
+    settings = ("peft=lora", "trainer.precision=bf16-mixed", "optim.lr=1e-2", "trainer.max_steps=8")
+    given, run = prepared("causal_lm", family, *settings, "model.frozen_dtype=bfloat16")
+    usual = training.build
+
+    def build(*arguments: Any) -> Any:
+        data, task = usual(*arguments)
+        arguments[1].callbacks.append(Watch())
+        return data, task
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "build", build)
+        train(given, run)
+    assert dtypes == {(False, True, torch.bfloat16), (False, False, torch.float32), (True, True, torch.float32)}
+    assert run.result["metrics"]["after"]["val/loss"] < run.result["metrics"]["before"]["val/loss"]
+    base = AutoModelForCausalLM.from_pretrained(given.checkpoint.folder, dtype=torch.float32)
+    exported = AutoModelForCausalLM.from_pretrained(run.export)
+    assert exported.dtype == torch.float32
+    rounded = base.get_input_embeddings().weight.bfloat16().float()
+    assert torch.equal(exported.get_input_embeddings().weight, rounded)
+    assert len(run.result["samples"]["after"]) == 3
+
+
+def test_half_precision_of_what_is_frozen_needs_autocast(prepared: Callable[..., Any]) -> None:
+    given, run = prepared("causal_lm", "gpt2", "peft=lora", "model.frozen_dtype=bfloat16")
+    with pytest.raises(UsageError, match=r"needs trainer\.precision=bf16-mixed"):
+        train(given, run)
+    with pytest.raises(UsageError, match="nothing is frozen"):
+        prepared("causal_lm", "gpt2", "model.frozen_dtype=bfloat16")

@@ -50,6 +50,8 @@ def tiny_model(checkpoints: Callable[[str], Path], tmp_path_factory: pytest.Temp
             tokenizer = AutoTokenizer.from_pretrained(checkpoints("roberta"))
             usual = AutoConfig.for_model(family).to_dict()
             sizes = {name: size for name, size in SIZES.items() if name in usual}
+            if family in ENCODER_DECODERS:
+                sizes["decoder_start_token_id"] = SIZES["decoder_start_token_id"]
             shape = AutoConfig.for_model(family, **sizes, vocab_size=len(tokenizer))
             torch.manual_seed(0)
             AUTO_CLASSES[fitting(family)[0]][0].from_config(shape).save_pretrained(folder)

@@ -7,7 +7,7 @@ import numpy as np
 
 from domaintune.data.encoder import Encoder, specials_of
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import Sampling, continue_text, encode_prompt, without_half
+from domaintune.generation import Sampling, continue_text, encode_prompt, run_context, without_half
 from domaintune.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
@@ -40,9 +40,10 @@ class Samples(L.Callback):
         model: Any = pl_module.model
         if self._given is None:
             self._given = self._encoded(data, model)
-        self.texts = {
-            prompt: continue_text(model, data.tokenizer, ids, self.sampling) for prompt, ids in self._given.items()
-        }
+        with run_context(trainer, model):
+            self.texts = {
+                prompt: continue_text(model, data.tokenizer, ids, self.sampling) for prompt, ids in self._given.items()
+            }
         text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -20,6 +21,16 @@ def is_of_head(model: PreTrainedModel, name: str) -> bool:
 def head_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """By name; a head that is tied to the embeddings is theirs, and not among them."""
     return {name: parameter for name, parameter in model.named_parameters() if is_of_head(model, name)}
+
+
+def hold_frozen_in(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Holds the frozen matrices in a dtype. Vectors, as those of norms, take little memory and stay as they are.
+
+    The model is then for autocast alone; `model.float()` gives it back, with the matrices as they were rounded.
+    """
+    for parameter in model.parameters():
+        if not parameter.requires_grad and parameter.ndim > 1:
+            parameter.data = parameter.data.to(dtype)
 
 
 def freeze(model: PreTrainedModel, patterns: Iterable[str]) -> None:

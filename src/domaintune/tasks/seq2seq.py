@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import distributed
 from transformers import PreTrainedModel
 
+from domaintune.config import UsageError
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
-from domaintune.generation import answers
+from domaintune.generation import answers, run_context
 from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import overlap_metrics, perplexity
 from domaintune.models.loading import decoder_output, head_is_linear
@@ -43,6 +44,8 @@ class Seq2Seq(FineTuningTask):
         super().__init__(model, optim, scheduler)
         self.generate_examples, self.max_new_tokens = generate_examples, max_new_tokens
         self.head_is_linear = head_is_linear(model)
+        if getattr(model.config, "decoder_start_token_id", None) is None:
+            raise UsageError(f"{model.config.model_type}: config.json names no decoder_start_token_id")
 
     def forward(self, batch: ExampleBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the token losses in nats, and how many tokens were predicted: two scalars."""
@@ -98,9 +101,10 @@ class Seq2Seq(FineTuningTask):
         own, share = chosen[rank::devices], -(-number // devices)
         examples = [dataset.example(index) for index in [*own, *chosen[: share - len(own)]]]
         sources = [example["input_ids"] for example in examples]
-        written = answers(
-            self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size, together=is_sharded(self)
-        )
+        with run_context(self.trainer, self.model):
+            written = answers(
+                self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size, together=is_sharded(self)
+            )
         wanted = tokenizer.batch_decode([example["labels"] for example in examples], skip_special_tokens=True)
         pairs = list(zip(written, wanted, strict=True))[: len(own)]
         if devices > 1:
