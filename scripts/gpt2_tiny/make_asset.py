@@ -1,6 +1,8 @@
 """A finished pretraining run -> the embedded checkpoint: weights in bfloat16, tokenizer, model card.
 
-    python scripts/gpt2_tiny/make_asset.py RUN_FOLDER CORPUS
+    python scripts/gpt2_tiny/make_asset.py RUN_FOLDER CORPUS [OUT]
+
+OUT is the package's own folder unless it is given; what is there is replaced.
 
 The figures on the card are measured here, on the weights as they are stored and on the documents that the run put
 aside for the end (its test side).
@@ -25,21 +27,21 @@ FOLDER = ASSETS / "gpt2_tiny"
 LIMIT_BYTES = 16_000_000
 
 
-def store(export: Path) -> None:
-    """The export in bfloat16, in place of what the package had."""
-    if FOLDER.exists():
-        shutil.rmtree(FOLDER)
-    AutoModelForCausalLM.from_pretrained(export, dtype=torch.bfloat16).save_pretrained(FOLDER)
-    AutoTokenizer.from_pretrained(export).save_pretrained(FOLDER)
-    size = (FOLDER / "model.safetensors").stat().st_size
+def store(export: Path, out: Path) -> None:
+    """The export in bfloat16, in place of what was there."""
+    if out.exists():
+        shutil.rmtree(out)
+    AutoModelForCausalLM.from_pretrained(export, dtype=torch.bfloat16).save_pretrained(out)
+    AutoTokenizer.from_pretrained(export).save_pretrained(out)
+    size = (out / "model.safetensors").stat().st_size
     if size > LIMIT_BYTES:
         raise SystemExit(f"the weights are {size:,} bytes, more than {LIMIT_BYTES:,}")
 
 
-def measure(config: Config) -> dict[str, float]:
+def measure(config: Config, out: Path) -> dict[str, float]:
     """The stored checkpoint on the run's test documents."""
-    config.model.init, config.model.checkpoint = "pretrained", "embedded:gpt2_tiny"
-    metrics, *_ = evaluate(Prepared(config, read_splits(config.data, config.paths.cache), locate("embedded:gpt2_tiny")))
+    config.model.init, config.model.checkpoint = "pretrained", str(out)
+    metrics, *_ = evaluate(Prepared(config, read_splits(config.data, config.paths.cache), locate(str(out))))
     return metrics
 
 
@@ -65,7 +67,7 @@ it knows no facts, and was neither aligned nor filtered. Weights are stored in b
 Trained on {result["tokens_trained"]:,} tokens: {passes:.2f} passes over {train["documents"]:,} documents of
 {train["tokens"]:,} tokens, in {result["steps"]:,} steps and {seconds / 3600:.1f} hours, in
 {precision["name"]} on {precision["device"]} ({precision["why"]}). `conf/experiment/pretrain_tiny.yaml` has the
-settings and the commands; the code was that of commit {result["git"]["commit"][:12]}.
+settings and the commands; the code was that of commit {(result["git"]["commit"] or "unknown")[:12]}.
 
 | held out: {test["documents"]} documents, {test["predicted_tokens"]:,} predicted tokens | |
 |---|---|
@@ -82,16 +84,16 @@ General English in the public domain or under free licences, gathered from packa
 
 
 def main() -> None:
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         raise SystemExit(__doc__)
-    run, corpus = Path(sys.argv[1]), Path(sys.argv[2])
+    run, corpus, out = map(Path, [*sys.argv[1:], str(FOLDER)][:3])
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     config = config_of_run(run)
     config.data.path = str(corpus)
-    store(run / "export")
+    store(run / "export", out)
     sources = (corpus / "SOURCES.md").read_text(encoding="utf-8")
     table = "\n".join(line for line in sources.splitlines() if line.startswith("|"))
-    (FOLDER / "README.md").write_text(card(result, measure(config), table + "\n"), encoding="utf-8")
+    (out / "README.md").write_text(card(result, measure(config, out), table + "\n"), encoding="utf-8")
 
 
 if __name__ == "__main__":

