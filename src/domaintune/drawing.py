@@ -34,6 +34,8 @@ def add_matrix(
     sign = "#" if any(name.isdecimal() for name in numbers) else ""
     shown = {name: _shown(name, f"{sign}{number}") for name, number in numbers.items()}
     families = sorted({family for text in shown.values() for family in fonts_for(text) or ()})
+    legend = [f"{shown[name]}: {escaped(name)}" for name in rows if shown[name] != escaped(name)]
+    legend = legend if len(rows) <= NAMED else []
     size = min(12.0, 3.5 + 0.4 * len(rows))
     # A $ in a name is a $; each character is drawn in the first of the fonts that has it.
     with rc_context({"text.parse_math": False, "font.family": ["DejaVu Sans", *families]}):
@@ -44,14 +46,13 @@ def add_matrix(
             axes.set_yticks(range(len(rows)), [shown[name] for name in rows])
             axes.set_xticks(range(len(columns)), [shown[name] for name in columns], rotation=45, ha="right")
         axes.set_ylabel("true")
-        legend = [f"{shown[name]}: {escaped(name)}" for name in rows if shown[name] != escaped(name)]
-        axes.set_xlabel("given" + "\n(which name a number stands for: the tab Text)" * bool(legend))
+        axes.set_xlabel("given" + "\n(the tab Text has the whole names)" * bool(legend))
         if len(rows) <= WRITTEN:
             for (row, column), count in np.ndenumerate(table):
                 axes.text(column, row, f"{count:.0f}", ha="center", va="center")
         for logger in loggers:
             logger.experiment.add_figure(tag, figure, trainer.global_step)
-    for logger in loggers if legend and len(rows) <= NAMED else ():
+    for logger in loggers if legend else ():
         # Indented, it is shown as it is: TensorBoard reads Markdown.
         logger.experiment.add_text(tag, "\n".join(f"    {line}" for line in legend), trainer.global_step)
 

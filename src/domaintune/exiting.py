@@ -83,7 +83,10 @@ def _exit_with_message(message: str, status: int = 2) -> NoReturn:
 
 
 def _remove_empty_folder() -> None:
-    """Hydra made a folder for the run that never began, for a/b two in `runs`; one that holds anything stays."""
+    """Removes the folder that Hydra made for a run that never began, and for name=a/b also `a`.
+
+    A folder that holds anything stays, and so does the one in which the command was typed.
+    """
     if HydraConfig.initialized():
         folder = Path(HydraConfig.get().runtime.output_dir)
         within = list(takewhile(lambda parent: parent.name != "runs", folder.parents))

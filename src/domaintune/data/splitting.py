@@ -215,7 +215,7 @@ def check_sides(splits: Splits, config: DataConfig) -> None:
         raise UsageError(f"{message}: {splits.near_duplicates:,} nearly repeat others; data.dedup=exact keeps them")
     enough = math.ceil(place.min() * 100 + 1e-9) / 100
     if not (given == VAL).any() and enough <= 0.9 and (place >= enough + test).any():
-        message += f". With data.val_fraction={enough:.2f} there is one on each side"
+        message += f". With data.val_fraction={enough:.2f} there is one to train on and one to validate on"
     cut = Fields.of(config).unit  # of text files
     finer = {"file": "data.unit=paragraph or line", "paragraph": "data.unit=line"}.get(cut)
     raise UsageError(
