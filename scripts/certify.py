@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from certifying.small import settings
+from certifying.small import SHAPES, settings
 
 
 def rows(given: argparse.Namespace, folder: Path) -> Any:
@@ -39,6 +39,7 @@ def show(found: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["gradients", "validation", "resume"])
+    parser.add_argument("--shape", choices=SHAPES, default="gpt2", help="of the model")
     parser.add_argument("--micro", type=int, nargs="+", default=[1, 2, 4, 16], help="gradients: rows of a micro-batch")
     parser.add_argument("--processes", type=int, nargs="+", choices=[1, 2], help="gradients: of these only")
     parser.add_argument("--kills", type=int, default=20, help="resume: of all runs together")
@@ -53,7 +54,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as made:
         folder = given.folder or Path(made)
-        settings(folder)
+        settings(folder, given.shape)
         found = []
         for row in rows(given, folder):
             found.append(row)

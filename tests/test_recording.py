@@ -182,6 +182,21 @@ def test_a_checkpoint_of_another_name_is_known_by_all_its_hashes(
             RunFolder(run.path).has_finished(copied, {"data": "d", **after})
 
 
+@pytest.mark.parametrize("changed", ["checkpoint", "generation"])
+def test_what_is_loaded_beside_the_weights_is_told_where_it_has_changed(
+    tmp_path: Path, config: Config, changed: str
+) -> None:
+    """config.json and the tokenizer's files, and generation_config.json."""
+    run = RunFolder(tmp_path / "kept")
+    recorded = {**HASHES, "checkpoint": "c", "generation": "g"}
+    run.claim(config, recorded, "python train.py")
+    with run.recording():
+        pass
+    assert RunFolder(run.path).has_finished(config, recorded)
+    with pytest.raises(UsageError, match=rf"{changed} \(SHA-256\): . -> other"):
+        RunFolder(run.path).has_finished(config, {**recorded, changed: "other"})
+
+
 def test_settings_that_an_earlier_version_did_not_have_are_what_they_are_by_default(
     finished: Path, config: Config
 ) -> None:

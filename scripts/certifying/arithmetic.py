@@ -32,9 +32,12 @@ def certify_gradients(given: argparse.Namespace, folder: Path) -> list[dict[str,
     """Rows of the table; the cases of two processes are computed by two processes."""
     rows = []
     for processes in given.processes or PROCESSES:
-        command = [sys.executable, sys.argv[0], "gradients", "--folder", str(folder), "--worker", str(processes)]
+        command = [sys.executable, sys.argv[0], "gradients", "--folder", str(folder), "--shape", given.shape]
         done = subprocess.run(
-            [*command, "--micro", *map(str, given.micro)], stdout=subprocess.PIPE, text=True, check=True
+            [*command, "--worker", str(processes), "--micro", *map(str, given.micro)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         rows += [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
     return rows
@@ -44,11 +47,11 @@ def gradients(given: argparse.Namespace, folder: Path) -> None:
     """Prints a row for each case of `given.worker` processes, of which this is one."""
     torch.set_num_threads(1)
     quiet_libraries()
-    wanted = gradient_by_hand(prepare_case(folder, "padded", 1, 1, 1))
+    wanted = gradient_by_hand(prepare_case(given.shape, folder, "padded", 1, 1, 1))
     for batching, micro in itertools.product(BATCHINGS, given.micro):
         whole = -(-DOCUMENTS // (micro * given.worker))
         for accumulate in sorted({whole, DOCUMENTS + 3}):  # the second: a window that the epoch cuts short
-            prepared = prepare_case(folder, batching, micro, accumulate, given.worker)
+            prepared = prepare_case(given.shape, folder, batching, micro, accumulate, given.worker)
             got = gradient(prepared, RunFolder(folder / "runs" / "gradient"))
             case = {"batching": batching, "micro_batch": micro, "accumulate": accumulate, "processes": given.worker}
             difference = float((got - wanted).norm() / wanted.norm())
@@ -56,10 +59,10 @@ def gradients(given: argparse.Namespace, folder: Path) -> None:
                 print(json.dumps({**case, "difference": difference, "right": difference <= GRADIENT_TOLERANCE}))
 
 
-def prepare_case(folder: Path, batching: str, micro: int, accumulate: int, processes: int) -> Prepared:
+def prepare_case(shape: str, folder: Path, batching: str, micro: int, accumulate: int, processes: int) -> Prepared:
     config = default_config(
         "name=gradient",
-        *settings(folder),
+        *settings(folder, shape),
         f"data.path={folder}/train.jsonl",
         f"data.val_path={folder}/val.jsonl",
         "data.val_fraction=0",
@@ -72,7 +75,6 @@ def prepare_case(folder: Path, batching: str, micro: int, accumulate: int, proce
         f"trainer.accumulate_grad_batches={accumulate}",
         "trainer.val_check_interval=1.0",
         "trainer.gradient_clip_val=null",
-        "model.dropout=0",
         "scheduler=constant",
         "optim.lr=1e-30",
     )
@@ -117,13 +119,13 @@ def flat(model: Any) -> torch.Tensor:
     return torch.cat([weight.grad.double().flatten() for weight in model.parameters()])
 
 
-def certify_validation(_given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+def certify_validation(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Rows of the table: the same validation documents in batches of several sizes."""
     torch.set_num_threads(1)
     quiet_libraries()
     first = None
     for batching, batch_size in itertools.product(BATCHINGS, VALIDATION_BATCH_SIZES):
-        prepared = prepare_case(folder, batching, batch_size, 1, 1)
+        prepared = prepare_case(given.shape, folder, batching, batch_size, 1, 1)
         prepared.config.trainer.limit_val_batches = 1.0
         trainer = build_trainer(prepared.config, RunFolder(folder / "runs" / "validation"))
         data, task = build(prepared, trainer)

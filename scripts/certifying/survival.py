@@ -89,15 +89,15 @@ def certify_resume(given: argparse.Namespace, folder: Path) -> Iterator[dict[str
     moments = itertools.cycle(draw.sample(list(MOMENTS), len(MOMENTS)))
     for number, (setting, wanted) in enumerate(zip(chosen, kills, strict=True)):
         name = f"run{number}"
-        assert train(folder, f"{name}-unbroken", setting) == 0
+        assert train(given.shape, folder, f"{name}-unbroken", setting) == 0
         happened = []
         for step in sorted(draw.sample(range(STEPS), wanted)):
             moment = next(moments)
             place = draw.randrange(MOMENTS[moment])
-            status = train(folder, name, setting, f"{moment} {step} {place}")
+            status = train(given.shape, folder, name, setting, f"{moment} {step} {place}")
             assert status == -signal.SIGKILL, f"{name} ended with {status}"
             happened.append(f"{moment} {step}" + (f".{place}" if place else ""))
-        assert train(folder, name, setting) == 0
+        assert train(given.shape, folder, name, setting) == 0
         unbroken, killed = (hashes(folder / "runs" / run) for run in (f"{name}-unbroken", name))
         words = " ".join(f"{key.split('.')[1]}={value}" for key, value in setting.items())
         yield {
@@ -109,7 +109,7 @@ def certify_resume(given: argparse.Namespace, folder: Path) -> Iterator[dict[str
         }
 
 
-def train(folder: Path, name: str, setting: dict[str, Any], kill: str | None = None) -> int:
+def train(shape: str, folder: Path, name: str, setting: dict[str, Any], kill: str | None = None) -> int:
     """Runs train.py in a process of its own; its exit status, negative for a signal.
 
     Args:
@@ -117,11 +117,10 @@ def train(folder: Path, name: str, setting: dict[str, Any], kill: str | None = N
     """
     arguments = [
         f"name={name}",
-        *settings(folder),
+        *settings(folder, shape, dropout=0.1),
         f"data.path={folder}/more.jsonl",
         "trainer=cpu",
         "data.batch_size=2",
-        "model.dropout=0.1",
         "optim.lr=1e-3",
         "callbacks=early_stopping",
         "callbacks.samples.max_new_tokens=4",

@@ -28,13 +28,14 @@ class Prepared:
     trained_on: tuple[dict[str, int], int] | None = None
 
     def hashes(self) -> dict[str, str | None]:
-        """SHA-256 of the split texts, of the weights (None where they are drawn at random), and of the checkpoint's
-        config and tokenizer."""
+        """SHA-256 of the split texts, of the weights (None where they are drawn at random), of the checkpoint's config
+        and tokenizer, and of how it writes."""
         pretrained = self.config.model.init == "pretrained"
         return {
             "data": self.splits.sha256(),
             "weights": self.checkpoint.weights_hash() if pretrained else None,
             "checkpoint": self.checkpoint.settings_hash(),
+            "generation": self.checkpoint.generation_hash(),
         }
 
 

@@ -27,7 +27,7 @@ from domaintune.wording import escaped_lines, for_shell
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
 
 Change = tuple[str, Any, Any]  # a setting, its old and its new value
-HASHED = ("data", "weights", "checkpoint")
+HASHED = ("data", "weights", "checkpoint", "generation")
 STAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run's name where none is given
 PACKAGES = ("domaintune", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 
@@ -210,7 +210,9 @@ class RunFolder:
             changed = [change for change in changed if change[0] != "trainer.max_epochs"]
         longer = [change for change in changed if is_longer(*change)]
         changed = [change for change in changed if change not in longer]
-        for name in ("data", "weights", *[name for name in ("checkpoint",) if name in earlier and name in hashes]):
+        for name in HASHED:
+            if name not in ("data", "weights") and not (name in earlier and name in hashes):
+                continue  # an earlier version didn't record it
             if (old := earlier.get(name, {}).get("sha256")) != (digest := hashes[name]):
                 changed.append((f"{name} (SHA-256)", str(old)[:12], str(digest)[:12]))
         if changed:

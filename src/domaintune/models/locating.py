@@ -123,8 +123,15 @@ class Checkpoint:
 
     def settings_hash(self) -> str:
         """SHA-256 over config.json and the tokenizer's files, with their names."""
+        return self._hash_of("config.json", *TOKENIZER_FILES)
+
+    def generation_hash(self) -> str:
+        """SHA-256 over generation_config.json, which says how the model writes."""
+        return self._hash_of("generation_config.json")
+
+    def _hash_of(self, *names: str) -> str:
         digest = hashlib.sha256()
-        for name in ("config.json", *TOKENIZER_FILES):
+        for name in names:
             if (file := self.folder / name).is_file():
                 digest.update(f"{name}:{file.stat().st_size}:".encode() + file.read_bytes())
         return digest.hexdigest()
