@@ -104,8 +104,8 @@ def check_sampling(arguments: Arguments) -> None:
         raise UsageError(f"top_p={arguments.top_p:g}: must be above 0 and at most 1")
 
 
-def model_and_task(arguments: Arguments, config: Config) -> tuple[str, str | None]:
-    """The model's folder or name, and what it does; of a checkpoint that no run is named for, that isn't known yet.
+def model_and_training(arguments: Arguments, config: Config) -> tuple[str, Config | None]:
+    """The model's folder or name, and the config that it was trained with where a run is named.
 
     Raises:
         UsageError: it doesn't write.
@@ -124,7 +124,7 @@ def model_and_task(arguments: Arguments, config: Config) -> tuple[str, str | Non
         )
     export = model_of_run(folder, config.paths.cache)
     remind_of_chats(trained, export, arguments.chat)
-    return str(export), task
+    return str(export), trained
 
 
 def streamer_of(tokenizer: Any) -> Any:
@@ -149,9 +149,10 @@ def main() -> None:
     prompts = read_prompts(arguments, config)
     if (arguments.run is None) == (arguments.model.checkpoint is None):
         raise UsageError("give one of run=NAME and model.checkpoint=ID_OR_FOLDER")
-    name, task = model_and_task(arguments, config)
+    name, trained = model_and_training(arguments, config)
     checkpoint = locate(name, cache=config.paths.cache)
-    task = task or ("seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm")
+    usual = "seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm"
+    task = trained.task.name if trained else usual
     check_family(checkpoint, task)
     check_writes(checkpoint, task)
 
@@ -172,7 +173,7 @@ def main() -> None:
     encode = (
         partial(encode_question, tokenizer, encoder)
         if arguments.chat
-        else partial(encode_prompt, tokenizer, encoder, model=model)
+        else partial(encode_prompt, tokenizer, encoder, model=model, data=trained.data if trained else None)
     )
     sampling = Sampling(arguments.max_new_tokens, arguments.temperature, arguments.top_p, arguments.seed)
     streamer = streamer_of(tokenizer)

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from domaintune.config import UsageError
 from domaintune.data.chatting import Chats, stop_ids
 from domaintune.data.encoder import Encoder, specials_of
+from domaintune.settings import DataConfig
 
 
 @dataclass(frozen=True)
@@ -43,49 +44,44 @@ def continue_text(
         UsageError: `max_new_tokens` alone fills the model's context.
     """
     given = encode_prompt(tokenizer, Encoder(tokenizer), prompt, model) if isinstance(prompt, str) else prompt
-    ids = fit_prompt(given, sampling.max_new_tokens, model)[None].to(model.device)
-    was_training = model.training
-    with random_state_kept(model.device), torch.no_grad():
-        torch.manual_seed(sampling.seed)
-        model.eval()
-        written = _written(
-            model, ids, torch.ones_like(ids), generation_config(tokenizer, sampling, model), streamer=streamer
-        )
-        model.train(was_training)
-    return text_of(tokenizer, written[0].tolist(), stop_ids(tokenizer, model))
+    ids = fit_prompt(given, sampling.max_new_tokens, model)
+    return continue_all(model, tokenizer, [ids], sampling, batch_size=1, streamer=streamer)[0]
 
 
-def answers(
+def continue_all(
     model: PreTrainedModel,
     tokenizer: Any,
     prompts: Sequence[torch.Tensor],
-    max_new_tokens: int,
+    sampling: Sampling,
     batch_size: int,
-    together: bool = False,
+    **more: Any,
 ) -> list[str]:
-    """What a model writes for the (T,) ids of each prompt or source, the likeliest token each time.
+    """What a model writes for the (T,) ids of each prompt or source.
 
     In batches of similar lengths: sources are padded on the right, prompts, which are gone on with, on the left.
-    Neither is seen, and positions begin with the first token, so each answer is the one that it would be alone.
+    Neither is seen, and positions begin with the first token, so the likeliest tokens are those of a prompt alone.
+    What is drawn depends on the prompts beside it, too.
 
     Args:
-        together: whether all processes call this with as many prompts, and write on until the last of them has ended.
+        more: for transformers' `generate`: the `streamer` of a single prompt, or `synced_gpus=True` where all processes
+            call this with as many prompts and write on until the last of them has ended.
     """
-    config = generation_config(tokenizer, Sampling(max_new_tokens, temperature=0), model)
+    config = generation_config(tokenizer, sampling, model)
     ends = stop_ids(tokenizer, model)
     side = "right" if model.config.is_encoder_decoder else "left"
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     texts: dict[int, str] = {}
     was_training = model.training
     model.eval()
-    for first in range(0, len(order), batch_size):
-        places = order[first : first + batch_size]
-        rows = [prompts[place].to(model.device) for place in places]
-        ids = pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id, padding_side=side)
-        seen = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
-        with torch.no_grad():
-            written = _written(model, ids, seen, config, synced_gpus=together)
-        texts |= {place: text_of(tokenizer, row, ends) for place, row in zip(places, written.tolist(), strict=True)}
+    with random_state_kept(model.device), torch.no_grad():
+        torch.manual_seed(sampling.seed)
+        for first in range(0, len(order), batch_size):
+            places = order[first : first + batch_size]
+            rows = [prompts[place].to(model.device) for place in places]
+            ids = pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id, padding_side=side)
+            seen = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
+            written = _written(model, ids, seen, config, **more).tolist()
+            texts |= {place: text_of(tokenizer, row, ends) for place, row in zip(places, written, strict=True)}
     model.train(was_training)
     return [texts[place] for place in range(len(prompts))]
 
@@ -122,15 +118,22 @@ def _written(
     return output[:, 1 if model.config.is_encoder_decoder else ids.shape[1] :]
 
 
-def encode_prompt(tokenizer: Any, encoder: Encoder, prompt: str, model: PreTrainedModel) -> list[int]:
+def encode_prompt(
+    tokenizer: Any, encoder: Encoder, prompt: str, model: PreTrainedModel, data: DataConfig | None = None
+) -> list[int]:
     """The ids of a text, as training encodes what stands before that which is learnt: special tokens' names are text.
 
     An empty prompt begins a document: by what the tokenizer puts before a text, or by the end-of-text token, which
     documents follow in training.
+
+    Args:
+        data: that the model was trained on. Its prefix is put before a source, which is cut off at its block size.
     """
-    ids, specials = encoder.ids(prompt), specials_of(tokenizer)
+    specials = specials_of(tokenizer)
     if model.config.is_encoder_decoder:
-        return [int(number) for number in specials.around(np.array(ids))]
+        ids = encoder.ids((data.prefix if data else "") + prompt)
+        return specials.around(np.array(ids[: data.block_size - len(specials)] if data else ids)).tolist()
+    ids = encoder.ids(prompt)
     return [*specials.before.tolist(), *ids] or [tokenizer.eos_token_id]
 
 
@@ -143,7 +146,7 @@ def encode_question(tokenizer: Any, encoder: Encoder, text: str) -> list[int]:
     if tokenizer.chat_template is None:
         raise UsageError("chat=true: the model has no chat template")
     try:
-        return encoder.ids(Chats(tokenizer, encoder).asked([{"role": "user", "content": text}]))
+        return encoder.ids(*Chats(tokenizer, encoder).asked([{"role": "user", "content": text}]))
     except ValueError as error:
         raise UsageError(f"chat=true: {error}") from error
 

@@ -1,11 +1,13 @@
 """What is computed from sums over tokens. Pure functions; sums first, one division at the end."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import regex
 from torch import nn
 
 
@@ -135,16 +137,28 @@ def entity_metrics(loss: float, words: float, counts: dict[str, list[int]], kind
     }
 
 
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_WORD = regex.compile(_UNSPACED + r"\p{M}*|(?:(?!" + _UNSPACED + r")[\p{L}\p{N}\p{M}])+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in composed form; of scripts without spaces between words its characters."""
+    return list(_WORD.findall(unicodedata.normalize("NFC", text)))
+
+
 def overlap_metrics(written: list[str], wanted: list[str]) -> dict[str, float]:
     """F1 of `rouge1`, `rouge2`, `rougeL` (Lin, 2004), the mean over texts, and `chrf` (Popovic, 2015) over all of them.
 
     All from 0 to 1, by torchmetrics. Empty where there are no texts.
+
+    ROUGE counts words in lower case. torchmetrics' own know a to z and 0 to 9 alone; here the letters of all languages
+    count, and of scripts that put no space between words each character is one.
     """
     if not wanted:
         return {}
     from torchmetrics.functional.text import chrf_score, rouge_score
 
     keys = ("rouge1", "rouge2", "rougeL")  # rougeLsum downloads data
-    scores = rouge_score(written, wanted, rouge_keys=keys)
+    scores = rouge_score(written, wanted, rouge_keys=keys, normalizer=str.lower, tokenizer=words_of)
     chrf: Any = chrf_score(written, [[text] for text in wanted], n_word_order=0)
     return {**{key: float(scores[f"{key}_fmeasure"]) for key in keys}, "chrf": float(chrf)}

@@ -17,7 +17,7 @@ from domaintune.data.encoding import cut_at_words, encode_words
 from domaintune.data.inputs import Input
 from domaintune.data.left_out import REFUSED
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import answers, encode_prompt, encode_question, fit_prompt
+from domaintune.generation import Sampling, continue_all, encode_prompt, encode_question, fit_prompt
 from domaintune.hardware import prediction_device
 from domaintune.metrics import entities_of
 from domaintune.models.loading import load_model, load_tokenizer, tokens_of
@@ -163,13 +163,14 @@ class Predictor:
 
     def _asked(self, row: Input) -> list[int]:
         if row.turns:
-            return self._encoder.ids(Chats(self.tokenizer, self._encoder).asked(list(row.turns)))
+            return self._encoder.ids(*Chats(self.tokenizer, self._encoder).asked(list(row.turns)))
         if self.chat:
             return encode_question(self.tokenizer, self._encoder, str(row.text))
         return encode_prompt(self.tokenizer, self._encoder, str(row.text), self.model)
 
     def _written(self, prompts: list[torch.Tensor]) -> list[Row]:
-        texts = answers(self.model, self.tokenizer, prompts, self.max_new_tokens, self.batch_size)
+        likeliest = Sampling(self.max_new_tokens, temperature=0)
+        texts = continue_all(self.model, self.tokenizer, prompts, likeliest, self.batch_size)
         return [{"text": text} for text in texts]
 
 

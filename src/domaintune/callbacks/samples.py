@@ -7,7 +7,7 @@ import numpy as np
 
 from domaintune.data.encoder import Encoder, specials_of
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import Sampling, continue_text, encode_prompt, run_context, without_half
+from domaintune.generation import Sampling, continue_all, encode_prompt, fit_prompt, run_context, without_half
 from domaintune.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
@@ -41,9 +41,9 @@ class Samples(L.Callback):
         if self._given is None:
             self._given = self._encoded(data, model)
         with run_context(trainer, model):
-            self.texts = {
-                prompt: continue_text(model, data.tokenizer, ids, self.sampling) for prompt, ids in self._given.items()
-            }
+            ids = [fit_prompt(ids, self.sampling.max_new_tokens, model) for ids in self._given.values()]
+            texts = continue_all(model, data.tokenizer, ids, self.sampling, batch_size=len(ids))
+        self.texts = dict(zip(self._given, texts, strict=True))
         text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
@@ -54,7 +54,7 @@ class Samples(L.Callback):
         if self.prompts is None:
             return openings(data, self.number)
         encoder = Encoder(data.tokenizer)
-        return {prompt: encode_prompt(data.tokenizer, encoder, prompt, model) for prompt in self.prompts}
+        return {prompt: encode_prompt(data.tokenizer, encoder, prompt, model, data.config) for prompt in self.prompts}
 
 
 def _preformatted(prompt: str, continuation: str) -> str:

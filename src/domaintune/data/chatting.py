@@ -53,13 +53,20 @@ class Chats:
         self.tokenizer, self.encoder = tokenizer, encoder
         self._unwritten: dict[tuple[Any, ...], str | None] = {}  # {shape of a conversation: what isn't written of it}
 
-    def asked(self, messages: list[Message]) -> str:
-        """Messages that wait for their answer, as they stand before the answer in training.
+    def asked(self, messages: list[Message]) -> list[str]:
+        """Messages that wait for their answer, as they stand before the answer in training: parts to encode apart.
 
         Raises:
             ValueError: the template refuses them.
         """
-        return _Conversation(self, messages).asked(len(messages))
+        conversation = _Conversation(self, messages)
+        parts, written, asked = [], "", conversation.asked(len(messages))
+        for before, answer in conversation.answers():
+            if not before.startswith(written):
+                return [asked]
+            parts += [before[len(written) :], answer]
+            written = before + answer
+        return [*parts, asked[len(written) :]] if asked.startswith(written) else [asked]
 
     def sequences(self, messages: list[Message]) -> list[list[Segment]]:
         """What of a conversation is given and what is learnt: each answer of the assistant with the sign of its end.
@@ -84,9 +91,9 @@ class Chats:
 
     def _sequences(self, messages: list[Message]) -> list[list[Segment]]:
         conversation = _Conversation(self, messages)
-        numbers = [number for number, message in enumerate(messages) if is_answer(message)]
-        self._check_written(messages[: numbers[-1] + 1])
-        pairs = [pair for number in numbers if (pair := conversation.answer(number)) is not None]
+        last = max(number for number, message in enumerate(messages) if is_answer(message))
+        self._check_written(messages[: last + 1])
+        pairs = conversation.answers()
         if not pairs:
             raise ValueError("the chat template leaves every answer out")
         found, written = [], ""
@@ -213,6 +220,11 @@ class _Conversation:
         if not found:
             raise ValueError("the chat template leaves an answer out")
         return before, behind
+
+    def answers(self) -> list[tuple[str, str]]:
+        """What is given before each answer of the assistant, and the answer."""
+        numbers = [number for number, message in enumerate(self.messages) if is_answer(message)]
+        return [pair for number in numbers if (pair := self.answer(number)) is not None]
 
     def answer(self, number: int) -> tuple[str, str] | None:
         """What is given before an answer, and the answer as it is generated. None of a greeting that isn't written."""

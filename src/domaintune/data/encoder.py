@@ -73,12 +73,15 @@ class Encoder:
 
     @cached_property
     def bytes_of(self) -> npt.NDArray[np.int32]:
-        """(V,) the bytes that a byte-level tokenizer's tokens stand for."""
+        """(V,) the bytes of text that a byte-level tokenizer's tokens stand for: special ones for none."""
         names = self._original.get_vocab(with_added_tokens=True)
         counts = np.zeros(max(names.values()) + 1, dtype=np.int32)
         for name, number in names.items():
             added = self._added.get(number)
-            counts[number] = len(name) if added is None else len(added.content.encode())
+            if added is None:
+                counts[number] = len(name)
+            elif not added.special:
+                counts[number] = len(added.content.encode())
         return counts
 
     @cached_property
@@ -86,6 +89,11 @@ class Encoder:
         """Finds names of special tokens; of several at one place the longest."""
         longest_first = sorted(self.special, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    @cached_property
+    def signs(self) -> re.Pattern[str]:
+        """Finds special tokens in a signed text."""
+        return re.compile(f"{SIGN}(?:{self.names.pattern})")
 
     def signed(self, text: str) -> str:
         """The text with SIGN before each name of a special token."""
@@ -96,9 +104,9 @@ class Encoder:
         found = self.names.match(text, text.find(SIGN) + 1) if SIGN in text else None
         return self.special[found[0]] if found else None
 
-    def ids(self, text: str) -> list[int]:
-        """The ids of one text."""
-        encoded: list[int] = self.encode([text])[0].tolist()
+    def ids(self, *parts: str) -> list[int]:
+        """The ids of a text, or of parts that are encoded apart."""
+        encoded: list[int] = self.encode(list(parts))[0].tolist()
         return encoded
 
     def encode(self, texts: list[str]) -> tuple[Ids, Ids, Lengths]:
@@ -112,14 +120,38 @@ class Encoder:
         counts = self.bytes_of[ids]
         if self.byte_level:
             summed = np.diff(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])[np.concatenate([[0], ends])])
-            wrong = np.flatnonzero(summed != [_size(text) for text in texts]).tolist()
+            wrong = np.flatnonzero(summed != [self._size(text) for text in texts]).tolist()
             encoded = self.backend.encode_batch([texts[number] for number in wrong], add_special_tokens=False)
         else:
             wrong = list(range(len(texts)))
         for number, one in zip(wrong, encoded, strict=True):
             stops = np.array(one.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
-            counts[ends[number] - lengths[number] : ends[number]] = _byte_counts(texts[number], stops)
+            counts[ends[number] - lengths[number] : ends[number]] = self._byte_counts(texts[number], stops)
         return ids, counts, lengths
+
+    def _size(self, text: str) -> int:
+        """Bytes without those of special tokens, which are no part of a text."""
+        if SIGN in text:
+            text = self.signs.sub("", text)
+        return len(text) if text.isascii() else len(text.encode())
+
+    def _byte_counts(self, text: str, ends: npt.NDArray[np.int64]) -> Ids:
+        """The bytes that each token adds to the text so far.
+
+        Where several tokens share a character the first gets its bytes. What the tokenizer dropped at the end belongs
+        to the last token, so that the sum is the text's bytes.
+        """
+        if text.isascii() and SIGN not in text:
+            up_to = np.arange(len(text) + 1)
+        else:
+            sizes = np.array([len(char.encode()) for char in text], dtype=np.int64)
+            for found in self.signs.finditer(text):
+                sizes[found.start() : found.end()] = 0
+            up_to = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        bytes_so_far = up_to[np.maximum.accumulate(ends)]
+        if len(ends):
+            bytes_so_far[-1] = up_to[-1]
+        return np.diff(bytes_so_far, prepend=0).astype(np.int32)
 
 
 def _renamed(content: dict[str, Any], special: Collection[str]) -> Tokenizer:
@@ -147,24 +179,3 @@ def _concerns(merge: str | list[str], special: Collection[str]) -> bool:
     """Whether a merge takes or makes a special token."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
     return "".join(parts) in special or any(part in special for part in parts)
-
-
-def _size(text: str) -> int:
-    """Bytes without those of SIGN, which is no part of a text."""
-    return (len(text) if text.isascii() else len(text.encode())) - text.count(SIGN)
-
-
-def _byte_counts(text: str, ends: npt.NDArray[np.int64]) -> Ids:
-    """The bytes that each token adds to the text so far.
-
-    Where several tokens share a character the first gets its bytes. What the tokenizer dropped at the end belongs to
-    the last token, so that the sum is the text's bytes.
-    """
-    if text.isascii() and SIGN not in text:
-        up_to = np.arange(len(text) + 1)
-    else:
-        up_to = np.concatenate([[0], np.cumsum([_size(char) for char in text])]).astype(np.int64)
-    bytes_so_far = up_to[np.maximum.accumulate(ends)]
-    if len(ends):
-        bytes_so_far[-1] = up_to[-1]
-    return np.diff(bytes_so_far, prepend=0).astype(np.int32)

@@ -28,7 +28,7 @@ from domaintune.data.documents import Documents
 from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths, specials_of
 from domaintune.progress import progress
 
-FORMAT = 4  # raise when the same documents and tokenizer would give other tokens
+FORMAT = 5  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
 CONTEXT = -1  # in place of a token's bytes: it has no label
 
@@ -247,9 +247,10 @@ def _conversations(texts: list[str], first: int, tokenizer: Any, encoder: Encode
     every = [segment for row in rows for sequence in row for segment in sequence]
     ids, counts, lengths = encoder.encode([segment.text for segment in every])
     cuts = np.cumsum(lengths)[:-1]
+    special = np.fromiter(encoder.special.values(), np.int32)
     parts = iter(zip(np.split(ids, cuts), np.split(counts, cuts), strict=True))
     joined = [
-        [_whole(sequence, parts, tokenizer, opening) for sequence in row]
+        [_whole(sequence, parts, tokenizer, opening, special) for sequence in row]
         for row, opening in zip(rows, openings, strict=True)
     ]
     flat = [sequence for row in joined for sequence in row] or [_NOTHING]
@@ -276,17 +277,30 @@ def _sequences(row: dict[str, Any], chats: Chats) -> list[list[Segment]]:
     return chats.sequences(row["messages"])
 
 
-def _whole(sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any, opening: Ids) -> tuple[Ids, Ids]:
+def _whole(
+    sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any, opening: Ids, special: Ids
+) -> tuple[Ids, Ids]:
     """The next parts joined behind `opening`, closed by an end-of-text token unless the template has ended with one."""
     found = [(opening, np.full_like(opening, CONTEXT))]
     found += [
-        (ids, counts if segment.learnt else np.full_like(counts, CONTEXT))
+        (ids, _of_answer(segment, ids, counts, special) if segment.learnt else np.full_like(counts, CONTEXT))
         for segment, (ids, counts) in zip(sequence, parts, strict=False)
     ]
     if not sequence[-1].text.rstrip().endswith(f"{SIGN}{tokenizer.eos_token}"):
         closing = 0 if sequence[-1].learnt else CONTEXT
         found.append((np.array([tokenizer.eos_token_id], np.int32), np.array([closing], np.int32)))
     return np.concatenate([ids for ids, _ in found]), np.concatenate([counts for _, counts in found])
+
+
+def _of_answer(segment: Segment, ids: Ids, counts: Ids, special: Ids) -> Ids:
+    """The counts without the white space that a template writes behind the sign that ends an answer."""
+    if SIGN in segment.text and segment.text[-1].isspace():
+        signs = np.flatnonzero(np.isin(ids, special))
+        last = segment.text[segment.text.rfind(SIGN) :].split(maxsplit=1)
+        if signs.size and len(last) == 1:
+            counts = counts.copy()
+            counts[signs[-1] :] = 0
+    return counts
 
 
 def holds_chats(documents: Documents) -> bool:

@@ -1,5 +1,6 @@
 """Turn a text into another."""
 
+import json
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 from domaintune.config import UsageError
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
-from domaintune.generation import answers, run_context
+from domaintune.generation import Sampling, continue_all, run_context
 from domaintune.losses.linear_cross_entropy import linear_cross_entropy
 from domaintune.metrics import overlap_metrics, perplexity
 from domaintune.models.loading import decoder_output, head_is_linear
@@ -94,19 +95,18 @@ class Seq2Seq(FineTuningTask):
         it writes something once more, which doesn't count.
         """
         data: Any = self.trainer.datamodule
-        dataset, tokenizer = data.datasets[side], data.tokenizer
+        dataset = data.datasets[side]
         number = min(self.generate_examples, len(dataset))
         chosen = [len(dataset) * (2 * place + 1) // (2 * number) for place in range(number)]
         rank, devices = self.trainer.global_rank, self.trainer.world_size
         own, share = chosen[rank::devices], -(-number // devices)
-        examples = [dataset.example(index) for index in [*own, *chosen[: share - len(own)]]]
-        sources = [example["input_ids"] for example in examples]
+        sources = [dataset.input_ids(index) for index in [*own, *chosen[: share - len(own)]]]
         with run_context(self.trainer, self.model):
-            written = answers(
-                self.model, tokenizer, sources, self.max_new_tokens, data.config.batch_size, together=is_sharded(self)
-            )
-        wanted = tokenizer.batch_decode([example["labels"] for example in examples], skip_special_tokens=True)
-        pairs = list(zip(written, wanted, strict=True))[: len(own)]
+            likeliest, size = Sampling(self.max_new_tokens, temperature=0), data.config.batch_size
+            written = continue_all(self.model, data.tokenizer, sources, likeliest, size, synced_gpus=is_sharded(self))
+        # The text itself: its tokens lack what the tokenizer does not know, and what is beyond `target_size`.
+        wanted = [str(json.loads(data.splits.documents[dataset.documents_of(index)[0]])["target"]) for index in own]
+        pairs = list(zip(written, wanted, strict=False))
         if devices > 1:
             parts: list[Any] = [None] * devices
             distributed.all_gather_object(parts, pairs)
