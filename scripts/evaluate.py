@@ -144,7 +144,9 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
         if other and f"data.{side}_path" not in settings:
             setattr(config.data, f"{side}_path", None)  # the run's own are of another text
     # So are the encoding and the splits; and another text is cut as it is for any other model.
-    for name in ("encoding", "quoting", "strict", "dedup", "subset", "split", "unit", "marks") if other else ():
+    for name in (
+        ("encoding", "quoting", "strict", "dedup", "subset", "split", "unit", "marks", "group_column") if other else ()
+    ):
         if f"data.{name}" not in settings:
             setattr(config.data, name, getattr(DataConfig(), name))
     if other and split in (None, "all") and config.data.dedup == "near":

@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from domaintune.data.chatting import Chats, stop_ids
 from domaintune.data.encoder import Encoder
 from domaintune.generation import (
     Sampling,
-    answers,
+    continue_all,
     continue_text,
     encode_prompt,
     encode_question,
     generation_config,
     text_of,
 )
+from domaintune.settings import DataConfig
 
 PROMPT = "The quick brown fox"
 
@@ -33,6 +35,10 @@ def model(tokenizer: Any) -> GPT2LMHeadModel:
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made.train()
+
+
+def likeliest(max_new_tokens: int) -> Sampling:
+    return Sampling(max_new_tokens, temperature=0)
 
 
 def ids(tokenizer: Any, text: str) -> list[int]:
@@ -121,17 +127,18 @@ def test_a_batch_answers_as_each_prompt_alone(tokenizer: Any, make: Callable[...
     prompts = [
         torch.tensor(ids(tokenizer, PROMPT * 2)[place : place + length]) for place, length in enumerate((3, 1, 7, 3, 5))
     ]
-    alone = [text for prompt in prompts for text in answers(model, tokenizer, [prompt], 8, 1)]
+    alone = [text for prompt in prompts for text in continue_all(model, tokenizer, [prompt], likeliest(8), 1)]
     assert len(set(alone)) > 3, "they differ from prompt to prompt"
-    assert answers(model, tokenizer, prompts, 8, 3) == answers(model, tokenizer, prompts, 8, 5) == alone
+    for batch_size in (3, 5):
+        assert continue_all(model, tokenizer, prompts, likeliest(8), batch_size) == alone
 
 
 def test_what_a_checkpoint_would_have_written_otherwise_does_not_matter(tokenizer: Any) -> None:
     model, prompt = tiny.gpt2(vocab_size=len(tokenizer)), torch.tensor(ids(tokenizer, PROMPT))
-    wanted = answers(model, tokenizer, [prompt], 6, 1)
+    wanted = continue_all(model, tokenizer, [prompt], likeliest(6), 1)
     own = GenerationConfig(suppress_tokens=ids(tokenizer, wanted[0]), num_beams=2)
     model.generation_config = own
-    assert answers(model, tokenizer, [prompt], 6, 1) == wanted
+    assert continue_all(model, tokenizer, [prompt], likeliest(6), 1) == wanted
     assert continue_text(model, tokenizer, PROMPT, Sampling(6, temperature=0)) == wanted[0]
     assert model.generation_config is own
 
@@ -206,7 +213,7 @@ def test_a_turn_that_ends_ends_the_text(tokenizer: Any, written: str) -> None:
     with torch.no_grad():
         model.transformer.ln_f.bias.copy_(100 * model.lm_head.weight[stop])
     assert continue_text(model, chats, PROMPT, Sampling(20, temperature=0)) == ""
-    assert answers(model, chats, [torch.tensor(ids(chats, PROMPT))], 20, 1) == [""]
+    assert continue_all(model, chats, [torch.tensor(ids(chats, PROMPT))], likeliest(20), 1) == [""]
 
 
 def test_an_added_token_that_is_no_special_one_ends_a_turn_as_well(tokenizer: Any) -> None:
@@ -252,3 +259,13 @@ def test_what_is_streamed_ends_in_no_half_character(
         streamer.put(torch.tensor([token]))
     streamer.end()
     assert capsys.readouterr().out == "漢\n"
+
+
+def test_a_source_has_the_prefix_and_the_length_that_it_had_in_training(tokenizer: Any) -> None:
+    model: Any = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=True))
+    data = DataConfig(prefix="summarize: ", block_size=8)
+    encoder = Encoder(tokenizer)
+    assert encode_prompt(tokenizer, encoder, PROMPT, model) == ids(tokenizer, PROMPT)
+    assert encode_prompt(tokenizer, encoder, PROMPT, model, data) == ids(tokenizer, f"summarize: {PROMPT}")[:8]
+    model.config.is_encoder_decoder = False
+    assert encode_prompt(tokenizer, encoder, PROMPT, model, data) == ids(tokenizer, PROMPT)

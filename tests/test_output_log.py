@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from domaintune.output_log import copy_output, keep_output
 copy_output()
-print("before")
+print("before", flush=True)
 keep_output(Path(sys.argv[1]))
 print("after 日本 \\x1b[1mbold\\x1b[0m")
 print("error", file=sys.stderr)
@@ -39,6 +39,24 @@ def test_all_that_a_process_prints_is_kept_also_how_it_ended(tmp_path: Path) -> 
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines[:4] == ["before", "after 日本 bold", "error", "Traceback (most recent call last):"]
     assert lines[-1] == "ValueError: why"
+
+
+def test_a_process_goes_on_where_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    """As after `| tee`, which Ctrl-C ends, too."""
+    file = tmp_path / "output.log"
+    after = 'import time\nsys.stdin.read()\nprint("unread", flush=True)\nprint("to the end")\n'
+    program = PRINTS.replace("raise ValueError", f"{after}raise ValueError")
+    command = [sys.executable, "-c", program, str(file)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "before\n"
+        process.stdout.close()
+        _, said = process.communicate()
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line in ("begununread", "to the end")] == ["begununread", "to the end"]
+    assert said.strip().endswith("ValueError: why"), "and nothing about a pipe"
+    assert "Broken" not in said
 
 
 def test_a_second_process_adds_to_it(tmp_path: Path) -> None:

@@ -44,6 +44,20 @@ def test_whole_groups_of_whole_lines_are_kept(tmp_path: Path, lines: int, kept: 
     assert written(tmp_path) == rows(0, kept)
 
 
+def test_nothing_is_taken_from_an_output_that_is_complete(tmp_path: Path) -> None:
+    """Of which the last group of rows is not whole."""
+    out = output(tmp_path)
+    out.begin(2)
+    out.add(rows(0, 3))
+    assert output(tmp_path).begin(2) == 2, "it may be of a process that was killed"
+    out.add(rows(2, 3))
+    out.finish()
+    before = (tmp_path / "out.jsonl").stat()
+    assert output(tmp_path).begin(2) == 3
+    assert (tmp_path / "out.jsonl").stat() == before
+    assert output(tmp_path, fresh=True).begin(2) == 0
+
+
 def test_another_models_output_is_refused_and_fresh_replaces_it(tmp_path: Path) -> None:
     out = output(tmp_path, model="a", input=["x"])
     out.begin(2)

@@ -13,7 +13,8 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-from domaintune.ranks import MPI, RANKS, is_first_process, is_one_of_several, launcher
+from domaintune.config import UsageError
+from domaintune.ranks import MPI, RANKS, is_first_process, is_one_of_several, is_started_again, launcher
 
 SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "tune"}
 SLURM |= {"SLURM_JOB_ID": "5", "SLURM_NTASKS_PER_NODE": "2"}
@@ -37,6 +38,20 @@ def empty(monkeypatch: pytest.MonkeyPatch) -> None:
     known = (*RANKS.values(), *MPI, *MPI.values(), *SLURM, *TORCHRUN, *LSF, "NODE_RANK")
     for key in {*known} & os.environ.keys():
         monkeypatch.delenv(key)
+
+
+def test_a_job_whose_task_is_not_named_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `salloc -n 2` leaves it where srun is forgotten."""
+    started(monkeypatch, {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "tune", "SLURM_JOB_ID": "5"})
+    with pytest.raises(UsageError, match="start the command with srun"):
+        is_first_process()
+
+
+@pytest.mark.parametrize("count", ["SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"])
+def test_a_command_that_was_started_again_is_known(monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+    for value, again in (("", False), ("0", False), ("2", True)):
+        monkeypatch.setenv(count, value)
+        assert is_started_again() is again
 
 
 def started(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:

@@ -56,6 +56,47 @@ def test_an_extension_that_was_killed_while_it_was_claimed_is_one_again(
     assert run.resume_from == run.last
 
 
+@pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a"), ("a", "a/b/c"), ("a/b/c", "a")])
+def test_a_run_never_lies_in_the_folder_of_another(compose: Any, tmp_path: Path, first: str, second: str) -> None:
+    """fresh=true would move both, and what one has begun to write would seem to be left over in the other."""
+    for number, name in enumerate((first, second)):
+        config = check(compose(f"name={name}", f"paths.runs={tmp_path}"))
+        if number:
+            with pytest.raises(UsageError, match="take another name"):
+                RunFolder(tmp_path / name).claim(config, HASHES, "python train.py")
+        else:
+            RunFolder(tmp_path / name).claim(config, HASHES, "python train.py")
+    config = check(compose("name=z/y", f"paths.runs={tmp_path}"))
+    assert not RunFolder(tmp_path / "z/y").claim(config, HASHES, "python train.py")
+
+
+def test_what_a_try_left_that_has_no_checkpoint_to_go_on_from_is_no_result(tmp_path: Path, config: Config) -> None:
+    run = RunFolder(tmp_path / "kept")
+    run.claim(config, HASHES, "python train.py")
+    run.checkpoints.mkdir()
+    run.export.mkdir()
+    for file in (run.best, recording.checksum_file(run.best), run.export / "model.safetensors"):
+        file.touch()
+    again = RunFolder(run.path)
+    again._lock = run._lock  # of this process
+    run._lock.release()
+    assert not again.claim(another(config, optim__lr=1e-6), HASHES, "python train.py")
+    assert sorted(file.name for file in again.path.rglob("*") if file.is_file()) == [
+        ".lock",
+        "config.yaml",
+        "result.json",
+    ]
+
+
+def test_a_run_that_torchrun_starts_again_goes_on(
+    finished: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.fresh = True
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert RunFolder(finished).claim(config, HASHES, "python train.py fresh=true"), "it has finished"
+    assert [folder.name for folder in finished.parent.iterdir()] == ["kept"]
+
+
 def test_without_a_whole_checkpoint_it_is_refused_every_time(finished: Path, config: Config) -> None:
     run = RunFolder(finished)
     result = json.loads((finished / "result.json").read_text())

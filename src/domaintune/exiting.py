@@ -1,9 +1,11 @@
 """How a command ends: 0 done; 2 the config or the data is wrong, or 1 a run can't go on, told in one message;
 1 a crash, with its traceback; 128 and the number of the signal that stopped it."""
 
+import errno
 import functools
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -22,12 +24,16 @@ from domaintune.hints import nearest
 from domaintune.output_log import copy_output
 from domaintune.overrides import explain, hand_to_hydra, register_resolvers, unknown_settings
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def told(main: Callable[P, R]) -> Callable[P, R]:
-    """A main function whose UsageError ends in its message and exit status 2, before Hydra adds words of its own."""
+    """A main function whose errors of use end in a message and exit status 2, before Hydra adds words of its own.
+
+    So do, with other statuses, a run that can't go on, a full disk, Ctrl-C, and a reader who has read enough.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -40,8 +46,30 @@ def told(main: Callable[P, R]) -> Callable[P, R]:
             _exit_with_message(str(error))
         except RunError as error:
             _exit_with_message(str(error), status=1)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) and _is_unread():
+                _end_unread()
+            if error.errno not in FULL:
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            _exit_with_message(f"{os.strerror(error.errno)}{where}", status=1)
 
     return wrapped
+
+
+def _is_unread() -> bool:
+    """Whether standard output is a pipe whose reader is gone."""
+    asked = select.poll()
+    asked.register(1, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in asked.poll(0))
+
+
+def _end_unread() -> NoReturn:
+    """Ends where nobody reads what is printed, as `| head` does when it has read enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def run_command(main: Callable[[], Any]) -> None:
@@ -63,9 +91,8 @@ def run_command(main: Callable[[], Any]) -> None:
     except OSError as error:
         if any(frame.filename == __file__ and frame.name == "wrapped" for frame in extract_tb(error.__traceback__)):
             raise  # from inside of main
-        if isinstance(error, BrokenPipeError):  # whoever read the help has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
+        if isinstance(error, BrokenPipeError):
+            _end_unread()
         _exit_with_message(f"the folder of the run can't be made: {error}")  # by Hydra, before main
     except KeyboardInterrupt:
         sys.exit(130)

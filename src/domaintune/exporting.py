@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
-from domaintune.config import EXPORT_NOTES, UsageError
+from domaintune.config import EXPORT_NOTES, RunError, UsageError
 from domaintune.data.chatting import stop_ids
 from domaintune.models.loading import AUTO_CLASSES
 from domaintune.writing import PART, flush_folder, flush_tree
@@ -59,7 +59,10 @@ def export(
             wanted = _answers(model, probe)
             merge_adapters(model)
             _check_alike(wanted, _answers(model, probe), MERGED)
-        model.save_pretrained(beside, safe_serialization=True)
+        try:
+            model.save_pretrained(beside, safe_serialization=True)
+        except SafetensorError as error:  # of a full disk; it is no OSError
+            raise RunError(f"{folder} can't be written: {error}") from error
         tokenizer.save_pretrained(beside)
         (beside / "README.md").write_text(card, encoding="utf-8")
         if notes:

@@ -46,18 +46,35 @@ class OutputLog:
 
 
 class CopiedStream:
-    """A text stream whose lines go to a log as well; all else is the stream's own."""
+    """A text stream whose lines go to a log as well; all else is the stream's own.
+
+    Where nobody reads it any more, as when a terminal is closed or `| tee` has ended, lines go to the log alone.
+    """
 
     def __init__(self, stream: TextIO, log: OutputLog) -> None:
         self._stream, self._log, self._begun = stream, log, ""
 
     def write(self, text: str) -> int:
-        written = self._stream.write(text)
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._let_go()
         *lines, begun = (self._begun + text).split("\n")
         for line in lines:
             self._log.add(line)
         self._begun = begun[begun.rstrip("\r").rfind("\r") + 1 :]
-        return written
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """What the stream still holds would be written at the end of the process, and fail again."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def writelines(self, lines: Any) -> None:
         for line in lines:

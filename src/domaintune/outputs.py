@@ -15,7 +15,7 @@ from domaintune.writing import flush, write_whole
 
 MADE_FROM = ".made_from.json"  # how the names of files end that say what others were made from
 ROWS = ".rows.jsonl"  # and those that hold the rows of a table until it is complete
-COMPLETE = "rows"  # in the first of them: how many a complete table has
+COMPLETE = "rows"  # in the first of them: how many there are once all are
 OTHER_KINDS = (".tsv", ".parquet", ".conll", ".xlsx", ".gz", MADE_FROM, ROWS)  # what neither of the two may be called
 
 
@@ -121,7 +121,10 @@ class Output:
         ends = [0]
         with self.lines.open("rb") as lines:
             ends += [lines.tell() for line in iter(lines.readline, b"") if line.endswith(b"\n")]
-        kept = (len(ends) - 1) // multiple * multiple
+        rows = len(ends) - 1
+        if rows == json.loads(self.beside.read_text(encoding="utf-8")).get(COMPLETE):
+            return rows
+        kept = rows // multiple * multiple
         os.truncate(self.lines, ends[kept])
         return kept
 
@@ -137,15 +140,18 @@ class Output:
             raise RunError(f"output={self.file}: can't be written ({error.strerror or error})") from error
 
     def finish(self) -> None:
-        """Makes the table of its rows: a column for each field, in the order in which they first occur.
+        """Records that all rows are there. A table is made of them: a column for each field, as they first occur.
 
         Raises:
             RunError: it can't be written.
         """
-        if not self.is_table or not self.lines.exists():
+        if not self.lines.exists():
             return
         try:
-            self._write_table()
+            if self.is_table:
+                self._write_table()
+            else:
+                self._record_as_complete(sum(1 for _ in self._read_lines()))
         except OSError as error:
             raise RunError(f"output={self.file}: can't be written ({error.strerror or error})") from error
 
@@ -160,9 +166,12 @@ class Output:
         writer.writeheader()
         for row in self._read_lines():
             writer.writerow({name: _cell(value) for name, value in row.items()})
-        write_whole(self.beside, json.dumps({**self.made_from, COMPLETE: rows}, indent=2) + "\n")
+        self._record_as_complete(rows)
         write_whole(self.file, table.getvalue().encode(errors="backslashreplace").decode())
         self.lines.unlink()
+
+    def _record_as_complete(self, rows: int) -> None:
+        write_whole(self.beside, json.dumps({**self.made_from, COMPLETE: rows}, indent=2) + "\n")
 
     def _read_lines(self) -> Iterator[dict[str, Any]]:
         with self.lines.open(encoding="utf-8") as lines:

@@ -7,6 +7,8 @@ https://lightning.ai/docs/pytorch/stable/extensions/plugins.html#cluster-environ
 import os
 from importlib.util import find_spec
 
+from domaintune.config import UsageError
+
 INTERACTIVE = ("bash", "interactive")  # names of SLURM's jobs in which one works: there Lightning starts the processes
 LSF = {"LSB_JOBID", "LSB_DJOB_RANKFILE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"}
 MPI = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}  # of Open MPI, and of MPICH and Intel's
@@ -24,6 +26,11 @@ def launcher() -> str | None:
     return "mpi" if find_spec("mpi4py") and _mpi_rank() is not None else None
 
 
+def is_started_again() -> bool:
+    """Whether SLURM has queued this job anew, or torchrun has started its processes once more."""
+    return any(int(os.environ.get(name) or 0) for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
 def is_one_of_several() -> bool:
     """Whether this process was started with others, which run the same command."""
     found = launcher()
@@ -36,6 +43,11 @@ def is_first_process() -> bool:
     if found == "mpi":
         return _mpi_rank() == 0
     if found is not None:
+        if RANKS[found] not in os.environ:
+            raise UsageError(
+                f"SLURM_NTASKS={os.environ.get('SLURM_NTASKS')}, and {RANKS[found]} doesn't say which task this is: "
+                f"start the command with srun, or unset SLURM_NTASKS"
+            )
         return int(os.environ[RANKS[found]]) == 0
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0))
     return int(node) == 0 and int(os.environ.get("LOCAL_RANK", 0)) == 0

@@ -3,7 +3,6 @@
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shlex
@@ -12,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from domaintune.config import RunError, UsageError, rates_of
 from domaintune.differing import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.locking import Lock
 from domaintune.overrides import typed_arguments
-from domaintune.ranks import is_first_process, is_one_of_several
+from domaintune.ranks import is_first_process, is_one_of_several, is_started_again
 from domaintune.settings import Config
 from domaintune.wording import escaped_lines, for_shell
 from domaintune.writing import PART, checksum_file, is_whole, write_whole
@@ -127,7 +127,8 @@ class RunFolder:
     def _claim(self, config: Config, hashes: dict[str, str | None], command: str) -> bool:
         if STAMP.fullmatch(config.name) and is_one_of_several() and "name=" not in command:
             raise UsageError("several processes were started, and each would take a name of its own: set name=...")
-        fresh = config.fresh and not int(os.environ.get("SLURM_RESTART_COUNT", 0))  # a job queued anew goes on
+        fresh = config.fresh and not is_started_again()
+        self._refuse_nested(Path(config.paths.runs).absolute())
         if is_first_process():
             self._lock.take()
             if fresh:
@@ -142,6 +143,8 @@ class RunFolder:
             self.result = earlier
             return True
         self.result = {key: value for key, value in earlier.items() if key not in ("error", "ended")}
+        if not earlier and is_first_process():
+            self._remove_results()  # of an earlier try, maybe with another config, that left nothing to go on from
         if earlier:
             self.resume_from = self._newest_whole_checkpoint()
             kept = f"; with the optim.lr it began with, {config.optim.lr:g}" if config.optim.lr != lr else ""
@@ -196,6 +199,20 @@ class RunFolder:
             say(_ailing(file))
             damaged += [file] if file.exists() else []
         raise RunError(f"{self.path} has no whole checkpoint to go on from; fresh=true starts over")
+
+    def _refuse_nested(self, runs: Path) -> None:
+        """Raises UsageError where one run's folder would lie in another's, which fresh=true would then take with it."""
+        path = self.path.absolute()
+        above = takewhile(lambda parent: parent != runs, path.parents) if runs in path.parents else ()
+        if outer := next((parent for parent in above if (parent / "config.yaml").is_file()), None):
+            raise UsageError(f"name={path.relative_to(runs)}: {outer} is a run's own folder; take another name")
+        if inner := next((file.parent for file in self.path.glob("*/**/config.yaml")), None):
+            raise UsageError(f"{self.path} holds another run, {inner}; take another name")
+
+    def _remove_results(self) -> None:
+        for file in (self.best, checksum_file(self.best), self.path / "validation.npz"):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.export, ignore_errors=True)
 
     def _clear(self) -> None:
         """Removes what killed processes left unfinished. No other process is at work here."""

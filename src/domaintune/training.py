@@ -32,7 +32,7 @@ from domaintune.exporting import export, rehearse_export
 from domaintune.generation import Sampling, generation_config
 from domaintune.hardware import device_type, resolve_precision
 from domaintune.memory import keep_freed_memory, peak_memory_gb
-from domaintune.models.attention import check_isolation, isolate_documents, make_masks_unasked
+from domaintune.models.attention import check_causal, check_isolation, isolate_documents, make_masks_unasked
 from domaintune.models.families import check_vocabulary
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters, hold_frozen_in
@@ -50,6 +50,7 @@ from domaintune.tasks.causal_lm import CausalLM, model_inputs
 from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries, scale_for_sums
 from domaintune.writing import checksum_file, is_whole, write_arrays
 
+PROBED_TOKENS = 16  # enough to see whether a model looks ahead
 SHOWN_SETTINGS = ("model.checkpoint", "optim.lr", "data.batch_size", "data.block_size", "trainer.max_steps", "seed")
 # TensorBoard's CUSTOM SCALARS tab: what one looks at, each in one chart.
 CUSTOM_SCALARS = {
@@ -193,6 +194,8 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     if trained_on is None and data.labels is not None:
         trained_on = data.labels.counts["train"], len(data.splits.of("train"))
     task = build_task(config, model, trained_on)
+    if config.task.name == "causal_lm" and (ids := data.probe()["input_ids"][:, :PROBED_TOKENS]).shape[1] > 1:
+        check_causal(model, ids)
     if config.data.batching != "padded":
         if not config.model.gradient_checkpointing:  # there, time is given for memory
             keep_freed_memory()  # rows of one length make tensors of the same sizes at every step

@@ -1,6 +1,7 @@
 """When checkpoints are saved, and what the schedule is in a run that goes on for longer."""
 
 import math
+import signal
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,17 @@ def test_a_longer_run_takes_the_rate_of_the_longer_schedule_at_once(tmp_path: Pa
     fit(tmp_path, 4)
     longer = fit(tmp_path, 8, resume=tmp_path / "last.ckpt").rates
     assert longer == {step: rate for step, rate in whole.items() if step >= 4}
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_closed_terminal_saves_unless_the_process_was_told_to_outlive_it(ignored: bool) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        with StopOnSignal().handling():
+            assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) is ignored
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("within_a_step", [True, False])

@@ -95,6 +95,13 @@ def test_a_text_that_is_nothing_but_a_mark_is_left_out(
     assert (found.text, found.reason) == (None, reason)
 
 
+def test_a_row_gives_what_it_holds_without_its_mark(tmp_path: Path) -> None:
+    """So the same text with a mark and without one is on one side."""
+    row = {"text": "good <|end|>", "label": "a"}
+    (found,) = rows(Path(tiny.jsonl(tmp_path / "a.jsonl", row)), format="labels", columns={"label": "label"})
+    assert found.given == json.loads(found.text)["text"] == "good "
+
+
 def test_a_row_that_is_asked_about_stays_one_row(tmp_path: Path) -> None:
     file = Path(tiny.jsonl(tmp_path / "a.jsonl", {"text": "<s>good <|end|> bad<|end|>"}, {"text": "<|end|>"}))
     config = DataConfig(path=str(file), format="labels", columns={"label": "label"}, marks="end", embedded=None)

@@ -10,7 +10,7 @@ import tiny
 
 from domaintune.config import UsageError
 from domaintune.data.rows import given
-from domaintune.data.splitting import SIDES, Splits, check_sides, copied, positions, read_splits, sides
+from domaintune.data.splitting import SIDES, Splits, check_sides, copied, positions, read_splits, served, sides
 from domaintune.settings import DataConfig
 
 MANY = [f"document number {number}" for number in range(2000)]
@@ -205,8 +205,36 @@ def test_of_copies_the_first_of_the_side_that_is_served_first_is_kept() -> None:
     train, val, test = 0, 1, 2
     hashes = np.array([[7, 1], [7, 2], [7, 1], [8, 1], [8, 1], [8, 1], [8, 2], [7, 1]], dtype=np.uint64)
     side = np.array([train, train, train, train, test, val, test, train], dtype=np.int8)
-    assert copied(hashes, side).tolist() == [False, False, True, True, True, False, False, True]
-    assert not copied(hashes[:1], side[:1]).any()
+    rank = served(np.full(8, -1, np.int8), side)
+    assert copied(hashes, rank).tolist() == [False, False, True, True, True, False, False, True]
+    assert not copied(hashes[:1], rank[:1]).any()
+
+
+def test_what_is_left_out_already_is_no_copy() -> None:
+    hashes = np.array([[7, 1], [7, 1], [7, 1]], dtype=np.uint64)
+    side = np.array([-1, 0, 0], dtype=np.int8)
+    assert copied(hashes, served(np.full(3, -1, np.int8), side)).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("dedup", ["exact", "near"])
+@pytest.mark.parametrize("group_column", [None, "author"])
+@pytest.mark.parametrize("format", ["text", "labels"])
+def test_a_test_set_that_is_given_stays_whole(split: Any, format: str, group_column: str | None, dedup: str) -> None:
+    """Whatever of `path`, also what would have been drawn to validate on, has it too."""
+    draw = random.Random(0)
+    rows = [
+        {"text": " ".join(str(draw.randrange(10**4)) for _ in range(20)), "label": "ab"[n % 2], "author": f"{n % 50}"}
+        for n in range(300)
+    ]
+    end = " 7" if dedup == "near" else ""
+    given_rows = [{**row, "text": row["text"] + end, "author": f"new {n}"} for n, row in enumerate(rows[:60])]
+    settings = {"val_fraction": 0.3, "format": format, "group_column": group_column, "dedup": dedup}
+    splits = split(rows, test=given_rows, **settings)
+    assert len(texts(splits, "test")) == 60
+    held_out = {given(text) if format == "labels" else text for text in texts(splits, "test")}
+    others = {given(text) if format == "labels" else text for side in ("train", "val") for text in texts(splits, side)}
+    assert len(others) == 240
+    assert not {text.removesuffix(end) for text in held_out} & others
 
 
 def test_copies_go_from_train_before_test_before_val(split: Any) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from domaintune.config import RunError
 from domaintune.data import tokenizing
-from domaintune.data.chatting import PLAIN_TEMPLATE, plain_template
+from domaintune.data.chatting import PLAIN_TEMPLATE, Chats, plain_template
 from domaintune.data.documents import read_documents
 from domaintune.data.encoder import Encoder
 from domaintune.data.finding import Source
@@ -264,6 +264,8 @@ def test_the_answers_of_a_chat_are_learnt_with_the_sign_of_their_end(tmp_path: P
     tokens = instructed(tmp_path, chatting, {"messages": TALK})
     assert whole(chatting, tokens) == [chatting.apply_chat_template(TALK, tokenize=False)]
     assert learnt(chatting, tokens) == ["Two.<|im_end|>\nFour.<|im_end|>\n"]
+    counted = [sum(max(0, count) for count in one) for one in counts(tokens)]
+    assert counted == [len("Two.Four.")], "neither the sign nor what the template writes behind it is text"
     special = chatting.convert_tokens_to_ids("<|im_start|>")
     assert ids(tokens)[0].count(special) == 5
 
@@ -481,7 +483,7 @@ def test_only_what_the_template_writes_becomes_a_control_sign(
     assert whole(chatting, made) == [chatting.apply_chat_template(talk, tokenize=False)], "no text is lost"
     signs = [[number for number in ids(tokens)[0] if number in special] for tokens in (made, wanted)]
     assert signs[0] == signs[1]
-    assert sum(max(0, count) for count in counts(made)[0]) == len(learnt(chatting, made)[0].encode())
+    assert sum(max(0, count) for count in counts(made)[0]) == len(said.encode()), "signs are no text"
 
 
 def test_where_no_special_token_is_named_a_chat_is_encoded_as_by_transformers(tmp_path: Path, chatting: Any) -> None:
@@ -501,6 +503,19 @@ def test_a_question_is_encoded_as_it_stands_before_its_answer(
     tokens = instructed(tmp_path, chatting, {"messages": talk})
     given = counts(tokens)[0].index(next(count for count in counts(tokens)[0] if count != CONTEXT))
     assert encode_question(chatting, Encoder(chatting), said) == ids(tokens)[0][:given]
+
+
+@pytest.mark.parametrize("template", [CHATML, PLAIN_TEMPLATE])
+def test_earlier_answers_are_encoded_as_they_were_learnt(tmp_path: Path, chatting: Any, template: str) -> None:
+    """Apart from what stands before them, with which they would make other tokens."""
+    chatting.chat_template = template
+    talk = [*TALK[:2], {"role": "assistant", "content": "Blue"}, *TALK[3:]]
+    tokens = instructed(tmp_path, chatting, {"messages": talk})
+    encoder = Encoder(chatting)
+    asked = encoder.ids(*Chats(chatting, encoder).asked(talk[:-1]))
+    assert asked == ids(tokens)[0][: len(asked)]
+    rest = chatting.decode(ids(tokens)[0][len(asked) :])
+    assert rest.strip().startswith("Four.")
 
 
 def test_the_text_of_a_special_token_stays_plain_text_in_pairs_of_prompt_and_completion(

@@ -37,7 +37,9 @@ def stopped(command, quick, unbroken, tmp_path):
     return folder, ("train.py", f"name={tmp_path.name}", *quick)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_and_the_run_goes_on_exactly(command, start, quick, unbroken, slowly, number, code):
     name = f"stopped_by_{number.name}"
     folder = folder_of(command, name)

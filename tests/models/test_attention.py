@@ -16,12 +16,14 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
+    RemBertConfig,
+    RemBertForCausalLM,
 )
 
 from domaintune.config import UsageError
 from domaintune.data.collating import pack, pad
 from domaintune.models import attention
-from domaintune.models.attention import check_isolation, isolate_documents, make_masks_unasked
+from domaintune.models.attention import check_causal, check_isolation, isolate_documents, make_masks_unasked
 from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 
@@ -232,3 +234,19 @@ def test_generation_is_the_same_under_it():
     expected = model.generate(ids, **settings)
     isolate_documents(model)
     assert torch.equal(model.generate(ids, **settings), expected)
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused() -> None:
+    """transformers has a causal head for models that are none unless their config says `is_decoder`."""
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    ids = torch.arange(5, 15)[None]
+    for decodes in (True, False):
+        model = RemBertForCausalLM(RemBertConfig(vocab_size=40, is_decoder=decodes, input_embedding_size=32, **small))
+        model.train()
+        if decodes:
+            check_causal(model, ids)
+        else:
+            with pytest.raises(UsageError, match="rembert sees the tokens that it is to predict"):
+                check_causal(model, ids)
+        assert model.training
+    check_causal(tiny.gpt2(), ids)

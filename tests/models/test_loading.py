@@ -16,6 +16,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     GPT2ForTokenClassification,
     GPT2LMHeadModel,
+    MobileBertConfig,
+    MobileBertForMaskedLM,
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
@@ -313,3 +315,20 @@ def test_random_weights_have_as_many_embeddings_as_there_are_tokens(tmp_path: Pa
         for tokens in (90, 99)
     ]
     assert sizes == [96, 99]
+
+
+def test_the_padding_of_a_tied_mobilebert_stays_silent_while_it_is_trained() -> None:
+    small = {"num_hidden_layers": 1, "num_attention_heads": 2, "intra_bottleneck_size": 32, "true_hidden_size": 32}
+    shape = MobileBertConfig(vocab_size=40, hidden_size=32, embedding_size=32, pad_token_id=1, **small)
+    model = MobileBertForMaskedLM(shape)
+    loading._silence_padding(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0)
+    ids = torch.arange(2, 12)[None]
+    for _ in range(3):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weight = model.get_input_embeddings().weight
+    assert model.get_output_embeddings().weight is weight
+    assert not weight[1].any()
+    assert weight.std(1).ne(0).sum() == 39

@@ -46,6 +46,24 @@ def aside() -> list[Path]:
     return list(FOLDER.parent.glob("s.before-*"))
 
 
+def test_a_sweep_that_was_queued_again_moves_nothing_aside(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process.sweep(*typed, GRID, "fresh=true")
+    first = record()["trials"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    in_process.sweep(*typed, GRID, "fresh=true")
+    assert not aside()
+    assert record()["trials"].keys() == first.keys()
+
+
+def test_a_search_asks_once_whether_it_can_start(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has started itself may still be listed somewhere when the next batch begins."""
+    asked = []
+    monkeypatch.setattr(ProcessLauncher, "ready", lambda self: asked.append(self))
+    in_process.sweep(*typed, "sweep=random", "sweep.n_trials=3", "launcher.n_jobs=1")
+    assert len(states()) == 3
+    assert len(asked) == 1
+
+
 def test_a_fresh_search_leaves_the_earlier_one_whole(typed: list[str]) -> None:
     search = [*typed, "sweep=random", "sweep.n_trials=2"]
     in_process.sweep(*search)

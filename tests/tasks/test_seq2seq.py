@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartF
 from domaintune.metrics import overlap_metrics
 from domaintune.models.loading import decoder_output, head_is_linear
 from domaintune.preparing import prepare
+from domaintune.tasks import seq2seq
 from domaintune.training import build, evaluate, train
 
 
@@ -85,6 +87,33 @@ def test_overlap_is_that_of_torchmetrics() -> None:
         {**{key: float(rouge[f"{key}_fmeasure"]) for key in ("rouge1", "rouge2", "rougeL")}, "chrf": float(chrf)}
     )
     assert overlap_metrics([], []) == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted", "rouge1"),
+    [
+        ("北京大學在春天開放", "北京大學在春天開放", 1.0),
+        ("北京", "北京大學", 2 / 3),  # a character is a word
+        ("t la mer", "été à la mer", 4 / 7),
+        ("été", "e\u0301te\u0301", 1.0),  # the same letters, composed otherwise
+        ("हिन्दी भाषा", "हिन्दी", 2 / 3),  # marks belong to their words
+        ("foo_bar(x)", "foo bar x", 1.0),  # as torchmetrics has it
+    ],
+)
+def test_rouge_counts_the_words_of_all_scripts(written: str, wanted: str, rouge1: float) -> None:
+    assert overlap_metrics([written], [wanted])["rouge1"] == pytest.approx(rouge1)
+
+
+def test_what_is_wanted_is_the_whole_target(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that is cut off where it is learnt."""
+    seen: list[str] = []
+    monkeypatch.setattr(seq2seq, "overlap_metrics", lambda written, wanted: seen.extend(wanted) or {})  # noqa: ARG005
+    given, run = prepared("seq2seq", "t5", "data.target_size=3")
+    train(given, run)
+    documents = given.splits.documents
+    targets = [json.loads(documents[int(number)])["target"] for number in given.splits.of("val")]
+    assert seen
+    assert set(seen) <= set(targets)
 
 
 def test_long_sources_and_targets_are_cut_off_and_counted(built: Callable[..., Any]) -> None:

@@ -11,8 +11,11 @@ from lightning.pytorch.callbacks import Timer
 
 from domaintune.queueing import requeue_after
 
-# Of Ctrl-C, of a scheduler before it kills, and of SLURM (`--signal=USR1@120`) before the time is over.
-CAUGHT = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+# Of Ctrl-C, of a scheduler before it kills, of SLURM (`--signal=USR1@120`) before the time is over, and of a terminal
+# that is closed, unless the process was told to outlive it, as by nohup.
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class StopOnSignal(L.Callback):
@@ -40,7 +43,8 @@ class StopOnSignal(L.Callback):
 
     def _install(self) -> None:
         for number in CAUGHT:
-            signal.signal(number, self._receive)
+            if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._receive)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if not self._training or self.received is not None:

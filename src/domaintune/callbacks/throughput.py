@@ -40,6 +40,9 @@ class Throughput(L.Callback):
         # What is read without being predicted, as a prompt, needs arithmetic too.
         processed = windows.lengths.sum() / windows.trained_tokens
         self.flops_per_token = float(flops_per_token(pl_module.model, windows.lengths) * processed)
+        shape = pl_module.model.config
+        if shape.is_encoder_decoder or hasattr(shape, "num_hidden_groups"):
+            self.peak = None  # a source's and a target's tokens, or layers that share weights, need another count
         self._start(trainer, pl_module)
 
     def on_train_batch_end(

@@ -384,7 +384,7 @@ class TextDataModule(L.LightningDataModule):
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
     """A terminal, and a scheduler that ends a job, send them to all processes: the parent still needs its workers."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 

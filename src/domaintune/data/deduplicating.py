@@ -35,7 +35,8 @@ def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], fo
     The work grows with the number of documents, also where all of them are from one template.
 
     Args:
-        sides: (D,) masks that exclude each other: validation, test, training. Of the last none is looked up later.
+        sides: (D,) masks that exclude each other: sets that were given, validation, test, training. Of the last none is
+            looked up later.
         format: of `data.format`. Of instructions what is asked and answered counts, of labels, entities and pairs
             what is given.
 

@@ -20,7 +20,7 @@ from domaintune.data.left_out import BLANK, NAMED, LeftOutRows, explained, joine
 from domaintune.data.reading import Fields, read
 from domaintune.progress import progress
 
-FORMAT = 6  # raise when the same files would give other documents
+FORMAT = 7  # raise when the same files would give other documents
 SIDES = ("train", "val", "test")
 GIVEN = {None: -1, "train": 0, "val": 1, "test": 2}  # the number of a source's side; -1: to be decided
 

@@ -7,7 +7,7 @@ from typing import Any
 from domaintune.data.cells import not_blank
 from domaintune.data.fields import Fields
 from domaintune.data.left_out import BLANK, NO_ANSWER, NO_LABEL
-from domaintune.data.rows import Row
+from domaintune.data.rows import Row, given
 
 NEEDED = {"completion": NO_ANSWER, "text": BLANK, "source": BLANK, "target": NO_LABEL}
 PARTS = ("prompt", "completion", "text", "source", "target", "content")  # of a row's JSON: they are texts
@@ -29,7 +29,8 @@ def unmarked(row: Row, fields: Fields, in_lines: bool) -> Iterator[Row]:
         if reason := _emptied(content):
             yield row._replace(text=None, reason=reason, why="nothing stands there but a mark")
         else:
-            yield row._replace(text=json.dumps(content, ensure_ascii=False))
+            text = json.dumps(content, ensure_ascii=False)
+            yield row._replace(text=text, given=None if row.given is None else given(text))
 
 
 def _emptied(content: dict[str, Any]) -> str | None:

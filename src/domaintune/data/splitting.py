@@ -20,7 +20,7 @@ from domaintune.settings import DataConfig
 
 TRAIN, VAL, TEST = range(3)  # places in SIDES
 LEFT_OUT = -1
-FIRST = np.array([VAL, TEST, TRAIN])  # of copies on several sides, the one that is kept
+SERVED = {VAL: 2, TEST: 3, TRAIN: 4, LEFT_OUT: 5}  # when a side has its turn; sets that are given come before it
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,17 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
     documents = read_documents(found.sources, Fields.of(config, marks), cache)
     side = sides(documents, config)
     duplicates = near = 0
-    if config.dedup != "none":
-        copies = copied(documents.hashes, side)
-        side[copies], duplicates = LEFT_OUT, int(copies.sum())
-    before = int((side != LEFT_OUT).sum())
-    given_apart = config.format in GIVEN_FORMATS and (config.group_column is not None or config.dedup != "none")
     if config.group_column is not None:
         side[_of_held_out_groups(documents)] = LEFT_OUT
-    if given_apart:  # what is given in a row, known from a held-out row, would be cheating
+    held_out = int((side == LEFT_OUT).sum())
+    if config.dedup != "none":
+        copies = copied(documents.hashes, served(documents.given_sides, side))
+        side[copies], duplicates = LEFT_OUT, int(copies.sum())
+    before = int((side == LEFT_OUT).sum())
+    if config.format in GIVEN_FORMATS and (config.group_column is not None or config.dedup != "none"):
+        # What is given in a row, known from a held-out row, would be cheating.
         side[_given_elsewhere(documents, side)] = LEFT_OUT
-    held_out = before - int((side != LEFT_OUT).sum())
+    held_out += int((side == LEFT_OUT).sum()) - before
     if config.dedup == "near":
         similar = _near_duplicates(documents, side, config.format, cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
@@ -132,12 +133,11 @@ def _given_elsewhere(documents: Documents, side: npt.NDArray[np.int8]) -> npt.ND
 
     Groups would not be kept apart better by joining those that share what is given: a few common texts would join all.
     """
-    rank = np.append(np.argsort(FIRST), len(FIRST))[side]  # LEFT_OUT, the last, comes after every side
-    rank[np.isin(documents.given_sides, (VAL, TEST)) & (side != LEFT_OUT)] = -1
+    rank = served(documents.given_sides, side)
     _, same = np.unique(documents.given_hashes, return_inverse=True)
-    served = np.full(len(documents), len(FIRST))
-    np.minimum.at(served, same, rank)
-    return (documents.given_sides < 0) & (rank > served[same])
+    earliest = np.full(len(documents), rank.max(initial=0))
+    np.minimum.at(earliest, same, rank)
+    return (documents.given_sides < 0) & (side != LEFT_OUT) & (rank > earliest[same])
 
 
 def _fractions(documents: Documents, config: DataConfig) -> tuple[float, float]:
@@ -162,12 +162,31 @@ def positions(hashes: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def copied(hashes: npt.NDArray[np.uint64], side: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-    """(D,) True for every copy of a text but one: the first on the side that is served first."""
-    rank = np.argsort(FIRST)[side]
-    order = np.lexsort((np.arange(len(side)), rank, hashes[:, 1], hashes[:, 0]))
+def served(given: npt.NDArray[np.int8], side: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """(D,) when a document is served with what others have too: given sets before sides that are drawn.
+
+    Args:
+        given: (D,) the side that was given for a document's source, -1 where there was none.
+        side: (D,) its side.
+
+    Returns:
+        0 validation set that was given, 1 test set that was given, 2 validation, 3 test, 4 training, 5 left out.
+    """
+    rank = np.select([side == name for name in SERVED], list(SERVED.values()))
+    return np.where(np.isin(given, (VAL, TEST)) & (side != LEFT_OUT), rank - 2, rank)
+
+
+def copied(hashes: npt.NDArray[np.uint64], rank: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(D,) True for every copy of a text but the first of those of the lowest rank. What was left out is no copy.
+
+    Args:
+        hashes: (D, 2) of the texts.
+        rank: (D,) as `served` has it.
+    """
+    places = np.flatnonzero(rank < SERVED[LEFT_OUT])
+    order = places[np.lexsort((places, rank[places], hashes[places, 1], hashes[places, 0]))]
     ordered = hashes[order]
-    copies = np.zeros(len(side), dtype=bool)
+    copies = np.zeros(len(rank), dtype=bool)
     copies[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
     return copies
 
@@ -175,8 +194,11 @@ def copied(hashes: npt.NDArray[np.uint64], side: npt.NDArray[np.int8]) -> npt.ND
 def _near_duplicates(
     documents: Documents, side: npt.NDArray[np.int8], format: str, cache: str
 ) -> npt.NDArray[np.bool_]:
+    rank = served(documents.given_sides, side)
+
     def make(folder: Path) -> None:
-        found = deduplicating.near_duplicates(documents, [side == name for name in FIRST], format)
+        masks = [rank < 2, rank == 2, rank == 3, rank == 4]  # of sets that are given nothing is left out
+        found = deduplicating.near_duplicates(documents, masks, format)
         np.save(folder / "near.npy", found)
 
     key = {

@@ -185,7 +185,15 @@ def _silence_padding(model: PreTrainedModel) -> None:
     which is also what stands behind a text that has none."""
     shape: Any = model.config
     if getattr(shape, "trigram_input", False) and shape.pad_token_id is not None:
-        model.get_input_embeddings().weight.data[shape.pad_token_id] = 0
+        weight, row = model.get_input_embeddings().weight, int(shape.pad_token_id)
+        weight.data[row] = 0
+
+        def unmoved(gradient: torch.Tensor) -> torch.Tensor:
+            gradient = gradient.clone()
+            gradient[row] = 0
+            return gradient
+
+        weight.register_hook(unmoved)  # an output layer that is tied to it would move it
 
 
 def _fuse_activation(shape: Any) -> None:

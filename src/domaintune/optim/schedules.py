@@ -31,7 +31,7 @@ def warmup_length(warmup_steps: float, total_steps: float) -> int:
             of the run. Where the total is infinite, a share is no warm-up.
     """
     if warmup_steps < 1:
-        return int(warmup_steps * total_steps) if math.isfinite(total_steps) else 0
+        return int(round(warmup_steps * total_steps, 6)) if math.isfinite(total_steps) else 0
     return int(warmup_steps) if warmup_steps < total_steps else int(total_steps) // 2
 
 

@@ -19,6 +19,7 @@ from domaintune.config import UsageError
 from domaintune.formats import direction
 from domaintune.overrides import as_typed, quote
 from domaintune.queueing import requeue_after
+from domaintune.ranks import is_started_again
 from domaintune.recording import RunFolder
 from domaintune.settings import Config
 from domaintune.sweeps.ending import Ending
@@ -77,7 +78,8 @@ class TrialLauncher(Launcher):
         self.table = TrialTable(self.sweep)
         self.ending = Ending()
         self.strict = True
-        self._fresh = bool(config.fresh)
+        self._fresh = bool(config.fresh) and not is_started_again()
+        self._begun = False
         self.direction = direction(str(config.task.monitor))
 
     @contextmanager
@@ -127,8 +129,10 @@ class TrialLauncher(Launcher):
         """Raises UsageError or RunError where trials can't be started; called before anything is moved or recorded."""
 
     def begin(self) -> None:
-        """What comes between the checks and the first change to the folder of the sweep."""
-        self.ready()
+        """What comes between the checks and the first change to the folder of the sweep; of a search once."""
+        if not self._begun:
+            self.ready()
+        self._begun = True
         if self._fresh:
             self.sweep.move_aside()
             self._fresh = False

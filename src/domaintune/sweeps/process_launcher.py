@@ -70,11 +70,12 @@ class ProcessLauncher(TrialLauncher):
     def _stop_trials(self) -> None:
         if not self.ending.told():
             return
-        if first := [each for each in self._running if not each.stopped]:
-            self.table.say(f"{self.ending.words()}: {len(first)} running trials save and end; a second signal kills")
-        for each in first:
+        first = [each for each in self._running if not each.stopped]
+        for each in first:  # before anything is printed: where a terminal was closed, that may fail
             each.process.stop()
             each.stopped = True
+        if first:
+            self.table.say(f"{self.ending.words()}: {len(first)} running trials save and end; a second signal kills")
         if self.ending.at_once:
             for each in self._running:
                 each.process.kill()
