@@ -53,7 +53,7 @@ def main() -> None:
         gradients(given, given.folder)
         return
     with tempfile.TemporaryDirectory() as made:
-        folder = given.folder or Path(made)
+        folder = (given.folder or Path(made)) / given.shape
         settings(folder, given.shape)
         found = []
         for row in rows(given, folder):

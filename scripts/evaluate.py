@@ -51,6 +51,8 @@ from domaintune.wording import escaped
 
 SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")
+# Of the `data` group, what a run says of its own text alone.
+OF_ONE_TEXT = ("encoding", "quoting", "strict", "dedup", "subset", "split", "unit", "marks", "group_column")
 
 
 @dataclass
@@ -144,9 +146,7 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
         if other and f"data.{side}_path" not in settings:
             setattr(config.data, f"{side}_path", None)  # the run's own are of another text
     # So are the encoding and the splits; and another text is cut as it is for any other model.
-    for name in (
-        ("encoding", "quoting", "strict", "dedup", "subset", "split", "unit", "marks", "group_column") if other else ()
-    ):
+    for name in OF_ONE_TEXT if other else ():
         if f"data.{name}" not in settings:
             setattr(config.data, name, getattr(DataConfig(), name))
     if other and split in (None, "all") and config.data.dedup == "near":

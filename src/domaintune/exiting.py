@@ -32,7 +32,8 @@ R = TypeVar("R")
 def told(main: Callable[P, R]) -> Callable[P, R]:
     """A main function whose errors of use end in a message and exit status 2, before Hydra adds words of its own.
 
-    So do, with other statuses, a run that can't go on, a full disk, Ctrl-C, and a reader who has read enough.
+    So do, with other statuses, a run that can't go on and a full disk. Ctrl-C, and a reader who has read enough, end it
+    without a word.
     """
 
     @functools.wraps(main)
@@ -91,8 +92,6 @@ def run_command(main: Callable[[], Any]) -> None:
     except OSError as error:
         if any(frame.filename == __file__ and frame.name == "wrapped" for frame in extract_tb(error.__traceback__)):
             raise  # from inside of main
-        if isinstance(error, BrokenPipeError):
-            _end_unread()
         _exit_with_message(f"the folder of the run can't be made: {error}")  # by Hydra, before main
     except KeyboardInterrupt:
         sys.exit(130)

@@ -59,10 +59,7 @@ def export(
             wanted = _answers(model, probe)
             merge_adapters(model)
             _check_alike(wanted, _answers(model, probe), MERGED)
-        try:
-            model.save_pretrained(beside, safe_serialization=True)
-        except SafetensorError as error:  # of a full disk; it is no OSError
-            raise RunError(f"{folder} can't be written: {error}") from error
+        model.save_pretrained(beside, safe_serialization=True)
         tokenizer.save_pretrained(beside)
         (beside / "README.md").write_text(card, encoding="utf-8")
         if notes:
@@ -73,6 +70,8 @@ def export(
             shutil.rmtree(folder)
         os.replace(beside, folder)
         flush_folder(folder.parent)
+    except SafetensorError as error:  # of a full disk; it is no OSError
+        raise RunError(f"{folder} can't be written: {error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -60,7 +60,8 @@ def continue_all(
 
     In batches of similar lengths: sources are padded on the right, prompts, which are gone on with, on the left.
     Neither is seen, and positions begin with the first token, so the likeliest tokens are those of a prompt alone.
-    What is drawn depends on the prompts beside it, too.
+    What is drawn depends on the prompts beside it, too. Attention must take a mask, as it does before
+    `isolate_documents`, or each batch be of one prompt.
 
     Args:
         more: for transformers' `generate`: the `streamer` of a single prompt, or `synced_gpus=True` where all processes

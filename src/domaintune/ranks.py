@@ -44,10 +44,8 @@ def is_first_process() -> bool:
         return _mpi_rank() == 0
     if found is not None:
         if RANKS[found] not in os.environ:
-            raise UsageError(
-                f"SLURM_NTASKS={os.environ.get('SLURM_NTASKS')}, and {RANKS[found]} doesn't say which task this is: "
-                f"start the command with srun, or unset SLURM_NTASKS"
-            )
+            hint = ": start the command with srun, or unset SLURM_NTASKS" * (found == "slurm")
+            raise UsageError(f"{found} has started this process, and {RANKS[found]} doesn't say which it is{hint}")
         return int(os.environ[RANKS[found]]) == 0
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0))
     return int(node) == 0 and int(os.environ.get("LOCAL_RANK", 0)) == 0

@@ -128,8 +128,9 @@ class RunFolder:
         if STAMP.fullmatch(config.name) and is_one_of_several() and "name=" not in command:
             raise UsageError("several processes were started, and each would take a name of its own: set name=...")
         fresh = config.fresh and not is_started_again()
-        self._refuse_nested(Path(config.paths.runs).absolute())
         if is_first_process():
+            if fresh or self.earlier() is None:
+                self._refuse_nested(Path(config.paths.runs).absolute())
             self._lock.take()
             if fresh:
                 self._move_aside()
@@ -204,9 +205,10 @@ class RunFolder:
         """Raises UsageError where one run's folder would lie in another's, which fresh=true would then take with it."""
         path = self.path.absolute()
         above = takewhile(lambda parent: parent != runs, path.parents) if runs in path.parents else ()
-        if outer := next((parent for parent in above if (parent / "config.yaml").is_file()), None):
+        if outer := next(filter(_holds_a_run, above), None):
             raise UsageError(f"name={path.relative_to(runs)}: {outer} is a run's own folder; take another name")
-        if inner := next((file.parent for file in self.path.glob("*/**/config.yaml")), None):
+        within = (file.parent for file in self.path.glob("*/**/result.json"))
+        if inner := next(filter(_holds_a_run, within), None):
             raise UsageError(f"{self.path} holds another run, {inner}; take another name")
 
     def _remove_results(self) -> None:
@@ -292,6 +294,10 @@ class RunFolder:
             self.update(status="finished", ended=now())
         finally:
             self._lock.release()
+
+
+def _holds_a_run(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.yaml", "result.json"))
 
 
 def _keep_lr(before: dict[str, Any], config: Config) -> None:

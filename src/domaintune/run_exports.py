@@ -7,7 +7,7 @@ from pathlib import Path
 from domaintune.arguments import config_of_run
 from domaintune.caching import cached
 from domaintune.config import UsageError, has_export
-from domaintune.recording import RunFolder
+from domaintune.recording import HASHED, RunFolder
 from domaintune.wording import escaped
 from domaintune.writing import checksum_file, is_whole
 
@@ -71,7 +71,7 @@ def _export(run: RunFolder, folder: Path) -> None:
     has_classes = prepared.config.task.name in ("sequence_classification", "token_classification")
     if has_classes and prepared.hashes()["data"] != recorded.get("data"):
         raise UsageError(f"{run.path}: the texts that it is trained on have changed; its labels may be others now")
-    if any(prepared.hashes()[name] != recorded[name] for name in ("weights", "checkpoint") if name in recorded):
+    if any(prepared.hashes()[name] != recorded[name] for name in HASHED[1:] if name in recorded):
         raise UsageError(
             f"{run.path}: {prepared.checkpoint.name}, which it started from, has changed; its best.ckpt may hold "
             f"only what was trained of it"

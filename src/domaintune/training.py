@@ -194,8 +194,11 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     if trained_on is None and data.labels is not None:
         trained_on = data.labels.counts["train"], len(data.splits.of("train"))
     task = build_task(config, model, trained_on)
-    if config.task.name == "causal_lm" and (ids := data.probe()["input_ids"][:, :PROBED_TOKENS]).shape[1] > 1:
-        check_causal(model, ids)
+    if config.task.name == "causal_lm":
+        measured = next(
+            each for each in (data.datasets["val"], data.datasets["test"], data.datasets["train"]) if len(each)
+        )
+        check_causal(model, measured.window(0)["input_ids"][None, :PROBED_TOKENS])
     if config.data.batching != "padded":
         if not config.model.gradient_checkpointing:  # there, time is given for memory
             keep_freed_memory()  # rows of one length make tensors of the same sizes at every step

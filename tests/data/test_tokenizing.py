@@ -505,6 +505,31 @@ def test_a_question_is_encoded_as_it_stands_before_its_answer(
     assert encode_question(chatting, Encoder(chatting), said) == ids(tokens)[0][:given]
 
 
+@pytest.mark.parametrize("behind", ["<|im_end|>\n", "<|im_end|>\n<|endoftext|>\n", "<|im_end|>", "\n<|im_end|> \n"])
+def test_signs_that_end_an_answer_and_the_space_behind_them_are_no_text(
+    tmp_path: Path, chatting: Any, behind: str
+) -> None:
+    chatting.bos_token = "<|endoftext|>"
+    chatting.chat_template = CHATML.replace("'<|im_end|>' + '\n'", json.dumps(behind))
+    assert json.dumps(behind) in chatting.chat_template
+    tokens = instructed(tmp_path, chatting, {"messages": [*TALK[:2], {"role": "assistant", "content": "Two is it"}]})
+    before = behind.index("<")  # white space before the sign is part of the answer
+    assert sum(max(0, count) for count in counts(tokens)[0]) == len("Two is it") + before
+
+
+def test_earlier_calls_of_tools_are_encoded_as_they_were_learnt(tmp_path: Path, chatting: Any) -> None:
+    """With their arguments as objects, also where a row has them as text."""
+    calls = "{% for call in message['tool_calls'] or [] %}{{ call['function'] | tojson }}{% endfor %}"
+    chatting.chat_template = CHATML.replace("+ '<|im_end|>'", "}}" + calls + "{{ '<|im_end|>'")
+    call = {"function": {"name": "add", "arguments": '{"a": 1}'}}
+    talk = [*TALK[:2], {"role": "assistant", "content": "", "tool_calls": [call]}, *TALK[3:]]
+    tokens = instructed(tmp_path, chatting, {"messages": talk})
+    encoder = Encoder(chatting)
+    asked = encoder.ids(*Chats(chatting, encoder).asked(talk[:-1]))
+    assert '{"a": 1}' in chatting.decode(asked), "as an object"
+    assert asked == ids(tokens)[0][: len(asked)]
+
+
 @pytest.mark.parametrize("template", [CHATML, PLAIN_TEMPLATE])
 def test_earlier_answers_are_encoded_as_they_were_learnt(tmp_path: Path, chatting: Any, template: str) -> None:
     """Apart from what stands before them, with which they would make other tokens."""

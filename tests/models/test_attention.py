@@ -242,6 +242,8 @@ def test_a_model_that_sees_what_it_is_to_predict_is_refused() -> None:
     ids = torch.arange(5, 15)[None]
     for decodes in (True, False):
         model = RemBertForCausalLM(RemBertConfig(vocab_size=40, is_decoder=decodes, input_embedding_size=32, **small))
+        for weight in model.parameters():  # as large as training makes them
+            weight.data.mul_(8 if weight.ndim > 1 else 1)
         model.train()
         if decodes:
             check_causal(model, ids)

@@ -1,33 +1,20 @@
 import os
 import signal
 
+import pytest
+
 from domaintune.sweeps.ending import Ending
 
 
-def test_signals_are_kept_while_it_is_asked() -> None:
+@pytest.mark.parametrize(("number", "at_once"), [("SIGINT", True), ("SIGTERM", True), ("SIGHUP", False)])
+def test_a_second_signal_ends_at_once_unless_a_closed_terminal_sends_both(number: str, at_once: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     ending = Ending()
-    with ending.catching():
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert ending.told() == signal.SIGUSR1
-        assert not ending.at_once
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert ending.at_once
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
-
-
-def test_what_nohup_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        ending = Ending()
         with ending.catching():
-            os.kill(os.getpid(), signal.SIGHUP)
-        assert ending.told() is None
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            for _ in range(2):
+                os.kill(os.getpid(), getattr(signal, number))
+            assert ending.told() == getattr(signal, number)
+            assert ending.at_once is at_once
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_its_time_ends_it_like_sigterm() -> None:
-    ending = Ending()
-    ending.seconds = 0
-    assert (ending.told(), ending.words()) == (signal.SIGTERM, "sweep.max_time is over")

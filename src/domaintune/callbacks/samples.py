@@ -7,7 +7,7 @@ import numpy as np
 
 from domaintune.data.encoder import Encoder, specials_of
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import Sampling, continue_all, encode_prompt, fit_prompt, run_context, without_half
+from domaintune.generation import Sampling, continue_text, encode_prompt, run_context, without_half
 from domaintune.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
@@ -41,9 +41,10 @@ class Samples(L.Callback):
         if self._given is None:
             self._given = self._encoded(data, model)
         with run_context(trainer, model):
-            ids = [fit_prompt(ids, self.sampling.max_new_tokens, model) for ids in self._given.values()]
-            texts = continue_all(model, data.tokenizer, ids, self.sampling, batch_size=len(ids))
-        self.texts = dict(zip(self._given, texts, strict=True))
+            # Each alone: attention between packed documents takes no mask that would hide a prompt's padding.
+            self.texts = {
+                prompt: continue_text(model, data.tokenizer, ids, self.sampling) for prompt, ids in self._given.items()
+            }
         text = "\n\n---\n\n".join(_preformatted(*pair) for pair in self.texts.items())
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):

@@ -51,6 +51,8 @@ class StopOnSignal(L.Callback):
             requeue_after(number)
             raise SystemExit(128 + number)
         self.received = number
+        if number == HANGUP:  # a shell and its terminal send it one after the other
+            signal.signal(number, signal.SIG_IGN)
         print(f"{signal.Signals(number).name}: saving after this step; once more stops at once", flush=True)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

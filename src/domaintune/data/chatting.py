@@ -59,9 +59,22 @@ class Chats:
         Raises:
             ValueError: the template refuses them.
         """
+        parsed = [_with_parsed_arguments(message) for message in messages]
+        try:
+            return self._asked(parsed)
+        except ValueError:
+            if parsed == messages:
+                raise
+            return self._asked(messages)
+
+    def _asked(self, messages: list[Message]) -> list[str]:
         conversation = _Conversation(self, messages)
         parts, written, asked = [], "", conversation.asked(len(messages))
-        for before, answer in conversation.answers():
+        try:
+            earlier = conversation.answers()
+        except ValueError:  # of a conversation that training would refuse
+            return [asked]
+        for before, answer in earlier:
             if not before.startswith(written):
                 return [asked]
             parts += [before[len(written) :], answer]

@@ -95,6 +95,11 @@ class Encoder:
         """Finds special tokens in a signed text."""
         return re.compile(f"{SIGN}(?:{self.names.pattern})")
 
+    @cached_property
+    def ending(self) -> re.Pattern[str]:
+        """Finds the special tokens that a signed text ends with, and the white space behind each."""
+        return re.compile(rf"(?:{self.signs.pattern}\s*)+\Z")
+
     def signed(self, text: str) -> str:
         """The text with SIGN before each name of a special token."""
         return self.names.sub(lambda found: SIGN + found[0], text)

@@ -247,10 +247,9 @@ def _conversations(texts: list[str], first: int, tokenizer: Any, encoder: Encode
     every = [segment for row in rows for sequence in row for segment in sequence]
     ids, counts, lengths = encoder.encode([segment.text for segment in every])
     cuts = np.cumsum(lengths)[:-1]
-    special = np.fromiter(encoder.special.values(), np.int32)
     parts = iter(zip(np.split(ids, cuts), np.split(counts, cuts), strict=True))
     joined = [
-        [_whole(sequence, parts, tokenizer, opening, special) for sequence in row]
+        [_whole(sequence, parts, tokenizer, opening, encoder) for sequence in row]
         for row, opening in zip(rows, openings, strict=True)
     ]
     flat = [sequence for row in joined for sequence in row] or [_NOTHING]
@@ -278,12 +277,12 @@ def _sequences(row: dict[str, Any], chats: Chats) -> list[list[Segment]]:
 
 
 def _whole(
-    sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any, opening: Ids, special: Ids
+    sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any, opening: Ids, encoder: Encoder
 ) -> tuple[Ids, Ids]:
     """The next parts joined behind `opening`, closed by an end-of-text token unless the template has ended with one."""
     found = [(opening, np.full_like(opening, CONTEXT))]
     found += [
-        (ids, _of_answer(segment, ids, counts, special) if segment.learnt else np.full_like(counts, CONTEXT))
+        (ids, _of_answer(segment.text, ids, counts, encoder) if segment.learnt else np.full_like(counts, CONTEXT))
         for segment, (ids, counts) in zip(sequence, parts, strict=False)
     ]
     if not sequence[-1].text.rstrip().endswith(f"{SIGN}{tokenizer.eos_token}"):
@@ -292,14 +291,12 @@ def _whole(
     return np.concatenate([ids for ids, _ in found]), np.concatenate([counts for _, counts in found])
 
 
-def _of_answer(segment: Segment, ids: Ids, counts: Ids, special: Ids) -> Ids:
-    """The counts without the white space that a template writes behind the sign that ends an answer."""
-    if SIGN in segment.text and segment.text[-1].isspace():
-        signs = np.flatnonzero(np.isin(ids, special))
-        last = segment.text[segment.text.rfind(SIGN) :].split(maxsplit=1)
-        if signs.size and len(last) == 1:
-            counts = counts.copy()
-            counts[signs[-1] :] = 0
+def _of_answer(text: str, ids: Ids, counts: Ids, encoder: Encoder) -> Ids:
+    """The counts without the white space that a template writes behind the signs that end an answer."""
+    if ending := encoder.ending.search(text):
+        signs = np.flatnonzero(np.isin(ids, list(encoder.special.values())))
+        counts = counts.copy()
+        counts[signs[-ending[0].count(SIGN)] :] = 0
     return counts
 
 

@@ -207,7 +207,7 @@ def _unasked(made: Any, *args: Any, attention_mask: torch.Tensor | None = None, 
 
 @torch.no_grad()
 def check_causal(model: PreTrainedModel, input_ids: torch.Tensor) -> None:
-    """Changes the last of (1, T) tokens and sees that the predictions before it stay.
+    """Changes the last of (1, T) tokens, at least two, and sees that the predictions before it stay.
 
     Raises:
         UsageError: the model sees tokens to the right, so it would be asked for what it is shown.
@@ -216,9 +216,9 @@ def check_causal(model: PreTrainedModel, input_ids: torch.Tensor) -> None:
     model.eval()
     changed = input_ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % model.config.get_text_config().vocab_size
-    before, after = (model(input_ids=ids).logits[:, :-1] for ids in (input_ids, changed))
+    before, after = (model(input_ids=ids).logits[:, :-1].float() for ids in (input_ids, changed))
     model.train(was_training)
-    if (after - before).abs().max() > 64 * torch.finfo(before.dtype).eps * before.abs().max():
+    if (after - before).abs().max() > TOLERANCE * before.abs().max():
         kind = model.config.model_type
         raise UsageError(
             f"task=causal_lm: {kind} sees the tokens that it is to predict; take a decoder, as GPT-2 or Llama"

@@ -8,6 +8,7 @@ from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class Ending:
@@ -27,7 +28,8 @@ class Ending:
         """Keeps signals for `told` while the block runs; what is ignored, as SIGHUP under nohup, stays ignored."""
 
         def receive(number: int, _frame: FrameType | None) -> None:
-            self._signals.append(number)
+            if number != HANGUP or number not in self._signals:  # a shell and its terminal send it one after the other
+                self._signals.append(number)
 
         heard = [number for number in CAUGHT if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, receive) for number in heard}

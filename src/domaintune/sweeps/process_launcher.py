@@ -71,7 +71,7 @@ class ProcessLauncher(TrialLauncher):
         if not self.ending.told():
             return
         first = [each for each in self._running if not each.stopped]
-        for each in first:  # before anything is printed: where a terminal was closed, that may fail
+        for each in first:
             each.process.stop()
             each.stopped = True
         if first:
