@@ -168,10 +168,10 @@ def test_texts_are_those_of_plain_generate(command, trained, files, tmp_path):
             written = model.generate(ids)[0]
         assert row["text"] == tokenizer.decode(written, skip_special_tokens=True)
     assert len({row["text"] for row in found}) > 5, "they differ from source to source"
-    targets = [tokenizer(row["target"], truncation=True, max_length=10).input_ids for row in rows_of(val)]
-    wanted = tokenizer.batch_decode(targets, skip_special_tokens=True)
-    shares = overlap_metrics([row["text"] for row in found], wanted)
-    assert shares["rougeL"] == pytest.approx(after(run)["val/rougeL"], abs=1e-5)
+    shares = overlap_metrics([row["text"] for row in found], [row["target"] for row in rows_of(val)])
+    assert shares["chrf"] > 0.01
+    for name, share in shares.items():
+        assert share == pytest.approx(after(run)[f"val/{name}"], abs=1e-5)
 
 
 def test_a_language_model_goes_on_with_each_text(command, finished, tmp_path):
