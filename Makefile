@@ -52,7 +52,8 @@ benchmark: setup  ## tokens a second of the classic loop and of this program, on
 
 gpu-check: setup  ## what runs on a GPU, and how fast; with device=cpu on small shapes without one
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
-	$(BIN)/python -m pytest tests/cuda --device $(or $(device),cuda)
+	$(BIN)/python -m pytest tests/cuda --device $(or $(device),cuda) \
+	    $(if $(filter cpu,$(device)),--numprocesses auto --dist worksteal)
 	$(BIN)/python scripts/benchmark.py train --device $(or $(device),cuda) --seconds 2 \
 	    $(if $(filter cpu,$(device)),--rounds 1,--shape gpt2 --block-size 1024 --batch-size 16 --compile) \
 	    --only nanogpt bare
