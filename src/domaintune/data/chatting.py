@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from domaintune.data.cells import json_of
 from domaintune.data.chats import is_answer
@@ -26,6 +26,7 @@ PLAIN_TEMPLATE = (
 NONCHARACTER = "\ufdd0"  # Unicode gives it to programs for their own use
 OPENED = re.compile(rf"{SIGN}?<(\w+)>\s*")  # a part of an answer that a generation prompt begins, as <think>
 
+T = TypeVar("T")
 Message = dict[str, Any]
 
 
@@ -59,13 +60,7 @@ class Chats:
         Raises:
             ValueError: the template refuses them.
         """
-        parsed = [_with_parsed_arguments(message) for message in messages]
-        try:
-            return self._asked(parsed)
-        except ValueError:
-            if parsed == messages:
-                raise
-            return self._asked(messages)
+        return _in_either_form(self._asked, messages)
 
     def _asked(self, messages: list[Message]) -> list[str]:
         conversation = _Conversation(self, messages)
@@ -94,13 +89,7 @@ class Chats:
         Raises:
             ValueError: the template refuses the conversation, or leaves messages or calls of tools out.
         """
-        parsed = [_with_parsed_arguments(message) for message in messages]
-        try:
-            return self._sequences(parsed)
-        except ValueError:
-            if parsed == messages:
-                raise
-            return self._sequences(messages)
+        return _in_either_form(self._sequences, messages)
 
     def _sequences(self, messages: list[Message]) -> list[list[Segment]]:
         conversation = _Conversation(self, messages)
@@ -283,6 +272,17 @@ def _with_name(call: Any, name: str) -> Any:
     """A call of another tool."""
     function = _function_of(call)
     return _with_function(call, {**function, "name": name}) if isinstance(function, dict) else name
+
+
+def _in_either_form(write: Callable[[list[Message]], T], messages: list[Message]) -> T:
+    """What `write` makes of messages with the arguments of calls as objects, or where it refuses these, as text."""
+    parsed = [_with_parsed_arguments(message) for message in messages]
+    try:
+        return write(parsed)
+    except ValueError:
+        if parsed == messages:
+            raise
+        return write(messages)
 
 
 def _with_parsed_arguments(message: Message) -> Message:
