@@ -31,11 +31,16 @@ def fresh_command(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """
     home = tmp_path_factory.mktemp("home")
 
+    return commands_of(sys.executable, home)
+
+
+def commands_of(python: Path | str, home: Path) -> Command:
     def run(file: str, *arguments: str, cwd: Path = home, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, file if file.startswith("-") else str(ROOT / file), *arguments],
+            [python, file if file.startswith("-") else str(ROOT / file), *arguments],
             cwd=cwd,
             env=environment_of(home, **environment),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=LIMIT_SECONDS,
@@ -45,59 +50,52 @@ def fresh_command(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return run
 
 
-@pytest.fixture(scope="session")
-def preloaded_socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("preloaded") / "socket"
-
-
 @contextmanager
-def preloading(place: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs commands with the imports done, listening at a socket; see preloaded.py."""
-    file = Path(__file__).with_name("preloaded.py")
+def preloading(folder: Path, **environment: str) -> Iterator[Path]:
+    """The file of a `python` that runs commands with the imports done, in an empty folder; see preloaded.py."""
+    server, place = Path(__file__).with_name("preloaded.py"), folder / "socket"
+    python = folder / "python"
+    python.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -S -E {server.with_name("python_on_path.py")} {place} {python} "$@"\n'
+    )
+    python.chmod(0o755)
     with subprocess.Popen(
-        [sys.executable, str(file), str(place)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
+        [sys.executable, str(server), str(place)], stdin=subprocess.PIPE, env={**os.environ, **environment}
     ) as process:
-        yield process
+        while not place.exists():  # its imports take seconds
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield python
         process.stdin.close()  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session")
-def preloaded(preloaded_socket: Path) -> Iterator[subprocess.Popen[str]]:
-    with preloading(preloaded_socket) as process:
-        yield process
+def python(fresh_command: Command, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A `python` with the imports done."""
+    home = fresh_command.home  # type: ignore[attr-defined]
+    with preloading(tmp_path_factory.mktemp("preloaded"), **environment_of(home)) as python:
+        yield python
 
 
-def shell_in(
-    folder: Path, process: subprocess.Popen[str], place: Path, **environment: str
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def shell_in(folder: Path, python: Path, **environment: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a line as a person types it into a shell, in an empty folder that is HOME too, with the imports done.
 
     In that folder are train.py and scripts/ of this repository, as in a clone; logs/ lands there. `shell.home` is it.
 
     Args:
         folder: an empty one.
-        process, place: that of `preloading`, and its socket.
+        python: that of `preloading`.
         environment: of each line.
     """
     (folder / "bin").mkdir()
-    runs = f'exec {sys.executable} -S -E {Path(__file__).with_name("python_on_path.py")} "$@"'
-    (folder / "bin" / "python").write_text(f"#!/bin/sh\n{runs}\n")
-    (folder / "bin" / "python").chmod(0o755)
+    (folder / "bin" / "python").symlink_to(python)
     home = folder / "home"
     home.mkdir()
     for name in ("train.py", "scripts", "conf"):
         (home / name).symlink_to(ROOT / name)
 
     def run(line: str, cwd: Path = home, **more: str) -> subprocess.CompletedProcess[str]:
-        while not place.exists():  # its imports take seconds
-            assert process.poll() is None
-            time.sleep(0.05)
-        path = f"{folder / 'bin'}:{os.environ['PATH']}"
-        asked = {"HOME": str(home), "PATH": path, "PRELOADED": str(place)}
+        asked = {"HOME": str(home), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
         return subprocess.run(
             ["bash", "-c", line],
             cwd=cwd,
@@ -112,48 +110,23 @@ def shell_in(
 
 
 @pytest.fixture
-def shell(
-    fresh_command: Command, preloaded: subprocess.Popen[str], preloaded_socket: Path, tmp_path: Path
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def shell(command: Command, python: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """See `shell_in`."""
-    cache = fresh_command.home / "cache"  # type: ignore[attr-defined]
-    return shell_in(tmp_path, preloaded, preloaded_socket, DOMAINTUNE_CACHE=str(cache))
+    return shell_in(tmp_path, python, **own_folders(command.home))  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")
-def command(
-    fresh_command: Command, preloaded: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory
-) -> Command:
-    """As `fresh_command` does, in a few seconds less; with an environment of its own it is the same."""
-    home, printed = fresh_command.home, tmp_path_factory.mktemp("printed")  # type: ignore[attr-defined]
+def command(fresh_command: Command, python: Path) -> Command:
+    """As `fresh_command` does, in a few seconds less."""
+    return commands_of(python, fresh_command.home)  # type: ignore[attr-defined]
 
-    def run(file: str, *arguments: str, cwd: Path = home, **environment: str) -> subprocess.CompletedProcess[str]:
-        if environment or file.startswith("-"):  # what is read while importing
-            return fresh_command(file, *arguments, cwd=cwd, **environment)
-        paths = {name: printed / name for name in ("stdout", "stderr")}
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-        asked = {
-            "file": str(ROOT / file),
-            "arguments": arguments,
-            "cwd": str(cwd),
-            "limit_seconds": LIMIT_SECONDS,
-            "environment": environment_of(home),
-            **{name: str(path) for name, path in paths.items()},
-        }
-        assert preloaded.stdin
-        assert preloaded.stdout
-        print(json.dumps(asked), file=preloaded.stdin, flush=True)
-        code = int(preloaded.stdout.readline())
-        told = (paths[name].read_text() for name in ("stdout", "stderr"))
-        return subprocess.CompletedProcess([file, *arguments], code, *told)
 
-    run.home = home  # type: ignore[attr-defined]
-    return run
+def own_folders(home: Path) -> dict[str, str]:
+    return {"DOMAINTUNE_CACHE": str(home / "cache"), "HF_HOME": str(home / "hf")}
 
 
 def environment_of(home: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "DOMAINTUNE_CACHE": str(home / "cache"), "HF_HOME": str(home / "hf"), **more}
+    return {**os.environ, **own_folders(home), **more}
 
 
 @pytest.fixture(scope="session")
@@ -225,12 +198,12 @@ def quick(short: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def start(command):
+def start(command, python):
     """Starts train.py and leaves it running."""
 
-    def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def started(*arguments: str, python: Path | str = python, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *arguments],
+            [python, str(ROOT / "train.py"), *arguments],
             cwd=command.home,
             env=environment_of(command.home, **environment),
             stdout=subprocess.PIPE,

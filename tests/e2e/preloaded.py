@@ -1,20 +1,23 @@
-"""A process with the imports of train.py done, which forks for every command: they take longer than a small run does.
+"""A server with the imports of train.py done, which forks for every command: they take longer than a small run does.
 
-It takes commands from two places, one at a time:
-
-- Standard input has a command on each line, {"file", "arguments", "cwd", "environment", "stdout", "stderr",
-  "limit_seconds"} as JSON; standard output answers with its return code, as subprocess gives it.
-- The Unix socket named in its first argument takes the same from `python_on_path.py`, which hands over its own standard
-  streams instead of their names: so a shell that has that file on its PATH as `python` runs what a person types.
+`python_on_path.py` stands in for `python` and hands a command over at the Unix socket named in the first argument. The
+server answers with the process that runs it, and then with its return code as subprocess gives it. Where a variable
+that imports read has another value than here, it answers `different`. It ends with its standard input.
 """
 
+import atexit
+import faulthandler
+import gc
 import json
 import os
+import re
 import runpy
 import select
 import signal
 import socket
 import sys
+import threading
+from contextlib import suppress
 from typing import Any
 
 import lightning.pytorch.loggers  # noqa: F401
@@ -23,61 +26,115 @@ import tensorboard.summary  # noqa: F401
 import domaintune.predicting
 import domaintune.training  # noqa: F401
 
+READ_BY_IMPORTS = re.compile(r"(HF|OMP|MKL|KMP|TORCH|TRANSFORMERS|TOKENIZERS|CUDA)[A-Z]*_.*|PYTHON(?!PATH|FAULT).*")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
 
 def next_command(server: socket.socket) -> dict[str, Any]:
-    """What the forked process is to run; the process that forks stays in here until its standard input is closed."""
+    """Returns what this process is to run, in a fork of the server; the server itself stays in here until it ends."""
+    gc.freeze()  # a collection in a fork would copy all that was imported
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who attend to commands
     while True:
         ready, _, _ = select.select([sys.stdin.fileno(), server], [], [])
-        asked, answer = from_socket(server) if server in ready else from_line()
-        child = os.fork()
-        if not child:
-            return asked
-        _, status = os.waitpid(child, 0)
-        for descriptor in asked.get("streams", ()):
-            os.close(descriptor)
-        answer(os.waitstatus_to_exitcode(status))
-
-
-def from_line() -> tuple[dict[str, Any], Any]:
-    line = b""
-    while not line.endswith(b"\n"):  # unbuffered: what is left over in a buffer would not wake `select`
-        read = os.read(0, 1)
-        if not read:
+        if server not in ready:
             raise SystemExit(0)
-        line += read
-    return json.loads(line), lambda code: print(code, flush=True)
-
-
-def from_socket(server: socket.socket) -> tuple[dict[str, Any], Any]:
-    connection, _ = server.accept()
-    raw, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
-
-    def answer(code: int) -> None:
-        connection.sendall(str(code).encode())
+        connection, _ = server.accept()
+        if not os.fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return attend(connection)
         connection.close()
 
-    return {**json.loads(raw), "streams": streams}, answer
+
+def attend(connection: socket.socket) -> dict[str, Any]:
+    """Forks for one command, and kills its process where whoever asked is gone; returns in that process alone."""
+    raw, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    asked = json.loads(raw)
+    if read_by_imports(asked["environment"]) != READ:
+        connection.sendall(b"different")
+        os._exit(0)
+    child = os.fork()
+    if not child:
+        connection.close()
+        return {**asked, "streams": streams}
+    for stream in streams:
+        os.close(stream)
+    connection.sendall(f"{child}\n".encode())
+    ended = os.pidfd_open(child)
+    ready, _, _ = select.select([ended, connection], [], [])
+    if ended not in ready:
+        with suppress(ProcessLookupError):
+            (os.killpg if asked["leads"] else os.kill)(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with suppress(BrokenPipeError):
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def read_by_imports(environment: Any) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if READ_BY_IMPORTS.fullmatch(name)}
+
+
+def own_environment() -> dict[str, str]:
+    """The environment that this process was started with; imports have added to `os.environ`."""
+    with open("/proc/self/environ", encoding="utf-8", errors="surrogateescape") as file:
+        return dict(each.split("=", 1) for each in file.read().split("\0") if "=" in each)
 
 
 def become(asked: dict[str, Any]) -> None:
+    """Makes this process what a fresh interpreter would be, and runs the command."""
+    if asked["leads"]:
+        os.setsid()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN if number in asked["ignored"] else signal.SIG_DFL)
+    if signal.SIGINT not in asked["ignored"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(asked["limit_seconds"])
     os.chdir(asked["cwd"])
+    own = paths(os.environ)
     os.environ.clear()
     os.environ.update(asked["environment"])
-    streams = asked.get("streams") or [
-        os.open(name, os.O_RDWR | os.O_CREAT, 0o600) for name in (os.devnull, asked["stdout"], asked["stderr"])
-    ]
-    for descriptor, stream in enumerate(streams):
+    for descriptor, stream in enumerate(asked["streams"]):
         os.dup2(stream, descriptor)
         os.close(stream)
+    if "PYTHONFAULTHANDLER" in os.environ:
+        faulthandler.enable()
     sys.argv = [asked["file"], *asked["arguments"]]
-    sys.path[0] = os.path.dirname(asked["file"])
-    runpy.run_path(asked["file"], run_name="__main__")
+    sys.executable = asked["python"]
+    rest = [each for each in sys.path[1:] if each not in own]
+    sys.path[:] = [os.path.dirname(asked["file"]), *paths(os.environ), *rest]
+    code: Any = 0
+    try:
+        runpy.run_path(asked["file"], run_name="__main__")
+    except SystemExit as stopped:
+        code = stopped.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    end(code)
+
+
+def end(code: Any) -> None:
+    """Ends as the interpreter does, without freeing what was imported, which takes longer than most commands."""
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code or 0)
+
+
+def paths(environment: Any) -> list[str]:
+    return [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
 
 
 if __name__ == "__main__":
+    READ = read_by_imports(own_environment())
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(sys.argv[1])
-        listening.listen()
+        listening.bind(f"{sys.argv[1]}.new")
+        listening.listen(64)
+        os.rename(f"{sys.argv[1]}.new", sys.argv[1])
         asked = next_command(listening)
     become(asked)

@@ -1,21 +1,28 @@
-"""What a shell of the tests runs as `python`: hands its arguments, folder, environment and streams to preloaded.py.
+"""What the tests run as `python`: hands its arguments, folder, environment and streams to preloaded.py.
 
-Options of Python's own (`-m`, `-c`) are run by Python itself. SMALLER, a JSON object, has settings that train.py gets
-besides: `unset` where they are not typed, `typed` in place of those that are, and `always` in both cases. Under
-`appended` it has options of other programs, by what their command begins with.
+It is called with a socket, its own name and what `python` is called with. Signals that it gets reach the process that
+runs the command, it ends as that does, and its own end by SIGKILL ends that too. Options of Python's own (`-m`, `-c`),
+and what preloaded.py does not take, are run by Python itself.
+
+SMALLER, a JSON object, has settings that train.py gets besides: `unset` where they are not typed, `typed` in place of
+those that are, and `always` in both cases. Under `appended` it has options of other programs, by what their command
+begins with.
 """
 
 import json
 import os
+import signal
 import socket
 import sys
 
 LIMIT_SECONDS = 580
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
-if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-file, *arguments = sys.argv[1:]
-smaller = json.loads(os.environ.get("SMALLER", "{}"))
+_, place, python, *arguments = sys.argv
+if not arguments or arguments[0].startswith("-"):
+    os.execv(sys.executable, [sys.executable, *arguments])
+file, *arguments = arguments
+smaller = json.loads(os.environ.pop("SMALLER", "{}"))
 for beginning, options in smaller.get("appended", {}).items():
     if " ".join([file, *arguments]).startswith(beginning):
         arguments += options.split()
@@ -25,17 +32,28 @@ if smaller and os.path.basename(file) == "train.py":
     added |= {key: value for key, value in smaller["typed"].items() if key in keys}
     arguments = [each for each in arguments if each.partition("=")[0] not in added]
     arguments += [f"{key}={value}" for key, value in added.items()]
-place = os.environ["PRELOADED"]
-environment = {name: value for name, value in os.environ.items() if name not in ("PRELOADED", "SMALLER")}
 asked = {
     "file": os.path.abspath(file),
     "arguments": arguments,
     "cwd": os.getcwd(),
-    "environment": environment,
+    "environment": dict(os.environ),
+    "ignored": [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN],
+    "leads": os.getsid(0) == os.getpid(),
+    "python": python,
     "limit_seconds": LIMIT_SECONDS,
 }
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect(place)
     socket.send_fds(connection, [json.dumps(asked).encode()], [0, 1, 2])
-    code = int(connection.recv(64))
-sys.exit(code if code >= 0 else 128 - code)
+    answer = connection.makefile("r")
+    process = answer.readline()
+    if process == "different":
+        os.execv(sys.executable, [sys.executable, file, *arguments])
+    for number in SIGNALS:
+        if number not in asked["ignored"]:
+            signal.signal(number, lambda number, _: os.kill(int(process), number))
+    code = int(answer.read())
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+    os.kill(os.getpid(), -code)
+sys.exit(code)

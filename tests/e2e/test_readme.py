@@ -118,33 +118,27 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def process(
+def python_and_environment(
     hub: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[subprocess.Popen[str], Path, dict[str, str]]]:
-    """What runs the commands, its socket and its environment."""
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """What runs the commands, and its environment."""
     place = tmp_path_factory.mktemp("readme")
     environment = {
         "HF_HOME": str(hub),
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": f"{packages}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
-    with preloading(place / "socket", **environment) as started:
-        yield started, place / "socket", {**environment, "DOMAINTUNE_CACHE": str(place / "cache")}
+    with preloading(place, **environment) as python:
+        yield python, {**environment, "DOMAINTUNE_CACHE": str(place / "cache")}
 
 
 @pytest.fixture
 def shell(
-    process: tuple[subprocess.Popen[str], Path, dict[str, str]], tmp_path: Path
+    python_and_environment: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """A shell in a folder with the texts that commands name, in which train.py makes small runs."""
-    preloaded, place, environment = process
-    run = shell_in(
-        tmp_path,
-        preloaded,
-        place,
-        SMALLER=json.dumps(SMALLER),
-        **environment,
-    )
+    python, environment = python_and_environment
+    run = shell_in(tmp_path, python, SMALLER=json.dumps(SMALLER), **environment)
     home: Path = run.home  # type: ignore[attr-defined]
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (home / name).symlink_to(ROOT / name)

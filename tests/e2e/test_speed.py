@@ -32,7 +32,7 @@ def test_figures_of_speed_are_curves_and_in_the_result(command, small_model, cor
     assert all(0 < event.value < 1 for event in events.Scalars("train/mfu"))
 
 
-def test_a_processor_without_bf16_trains_in_fp32_and_says_so(command, small_model, corpus, tmp_path):
+def test_a_processor_without_bf16_trains_in_fp32_and_says_so(fresh_command, small_model, corpus, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.abc, sys\n"
         "class Patch(importlib.abc.MetaPathFinder):\n"
@@ -42,10 +42,10 @@ def test_a_processor_without_bf16_trains_in_fp32_and_says_so(command, small_mode
         "            torch.cpu.get_capabilities = lambda: {'avx2': True}\n"
         "sys.meta_path.insert(0, Patch())\n"
     )
-    done = command("train.py", *small(small_model, corpus, "name=old_processor"), PYTHONPATH=str(tmp_path))
+    done = fresh_command("train.py", *small(small_model, corpus, "name=old_processor"), PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "32 on cpu: this processor has neither avx512_bf16 nor amx_bf16" in done.stdout
-    result = json.loads((command.home / "logs" / "runs" / "old_processor" / "result.json").read_text())
+    result = json.loads((fresh_command.home / "logs" / "runs" / "old_processor" / "result.json").read_text())
     assert (result["status"], result["precision"]["name"]) == ("finished", "32")
     assert result["peak"]["source"].startswith("measured: float32")
 

@@ -97,7 +97,7 @@ def test_slurm_is_asked_to_queue_the_job_anew(command, start, quick, tmp_path):
 
 
 def test_a_second_process_is_kept_out_and_a_killed_one_keeps_nobody_out(command, start, quick):
-    process = start("name=taken", *quick, *ENDLESS)
+    process = start("name=taken", *quick, *ENDLESS, python=sys.executable)
     folder = folder_of(command, "taken")
     try:
         wait_for(folder / "checkpoints" / "last.ckpt", process)

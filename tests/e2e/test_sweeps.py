@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -254,7 +255,7 @@ def test_a_trial_of_several_processes_does_not_start_the_sweep_again(command, qu
 @pytest.mark.slow
 def test_a_killed_parent_takes_workers_of_its_trials_with_it(command, start, quick, fates):
     workers = ("data.num_workers=2", "optim.lr=1e-2", "+callbacks.fate={_target_: fates.Fate, what: slow}")
-    process = start("name=orphans", *quick, *workers, **fates)
+    process = start("name=orphans", *quick, *workers, python=sys.executable, **fates)
     folder = folder_of(command, "orphans")
     wait_until((folder / "single" / "checkpoints" / "last.ckpt").exists, process)
     assert len(processes_in(folder)) >= 3  # the trial, and its workers

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -206,13 +205,13 @@ def test_fresh_moves_the_old_run_aside(command, small):
     assert (aside / "result.json").read_text() == '{"status": "failed"}'
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(command, small, tmp_path):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(command, python, small, tmp_path):
     few = [argument for argument in small if "samples" not in argument]
     arguments = [*few, "name=killed", "checkpoint.every_steps=4", "trainer.max_steps=200"]
     arguments += ["trainer.val_check_interval=100", "~callbacks.samples"]
     folder = tmp_path / "logs" / "runs" / "killed"
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
+        [python, str(ROOT / "train.py"), *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
