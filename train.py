@@ -6,10 +6,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from domaintune.config import check, check_callbacks
-from domaintune.exiting import run_command, told
+from domaintune.cli.exiting import run_command, told
+from domaintune.config.checks import check, check_callbacks
 from domaintune.preparing import prepare
-from domaintune.recording import RunFolder, typed_command
+from domaintune.runs.folder import RunFolder, typed_command
 from domaintune.sweeps.sweepers import register_plugins
 
 register_plugins()
@@ -24,7 +24,7 @@ def main(composed: DictConfig) -> float:
     prepared = prepare(config)  # the data is read and the checkpoint found: what is wrong there is told in seconds
     run = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if run.claim(config, prepared.hashes(), typed_command()):  # it has finished already
-        from domaintune.reporting import print_result
+        from domaintune.runs.report import print_result
 
         print_result(run)
         return float(run.result["metrics"]["after"][config.task.monitor])

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from domaintune.arguments import (
+from domaintune.cli.arguments import (
     PathsArguments,
     config_of_run,
     default_config,
@@ -34,20 +34,21 @@ from domaintune.arguments import (
     split_arguments,
     typed,
 )
-from domaintune.config import PATHS, UsageError, check
+from domaintune.cli.exiting import told
+from domaintune.config.checks import PATHS, check
+from domaintune.config.schema import Config, DataConfig, PeftConfig
+from domaintune.config.wording import escaped
 from domaintune.data.documents import SIDES
 from domaintune.data.fields import Fields
 from domaintune.data.finding import passed_over
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
-from domaintune.exiting import told
+from domaintune.errors import UsageError
 from domaintune.models.families import check_family, check_vocabulary, check_writes, labels_of
 from domaintune.models.locating import Checkpoint, locate, marks_of
 from domaintune.preparing import Prepared, check_block_size, labels_for
-from domaintune.recording import RunFolder, say
 from domaintune.run_exports import model_of_run
-from domaintune.settings import Config, DataConfig, PeftConfig
-from domaintune.wording import escaped
+from domaintune.runs.folder import RunFolder, say
 
 SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")

@@ -11,9 +11,9 @@ A finished run has its export/ already. Resumed, the run replaces it when it end
 import sys
 from dataclasses import dataclass, field
 
-from domaintune.arguments import PathsArguments, default_config, run_folder, split_arguments, typed
-from domaintune.config import UsageError
-from domaintune.exiting import told
+from domaintune.cli.arguments import PathsArguments, default_config, run_folder, split_arguments, typed
+from domaintune.cli.exiting import told
+from domaintune.errors import UsageError
 from domaintune.run_exports import export_run
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from domaintune.arguments import (
+from domaintune.cli.arguments import (
     PathsArguments,
     config_of_run,
     default_config,
@@ -29,16 +29,17 @@ from domaintune.arguments import (
     split_arguments,
     typed,
 )
-from domaintune.config import UsageError, find_checkpoint
+from domaintune.cli.exiting import told
+from domaintune.config.checks import find_checkpoint
+from domaintune.config.schema import Config, DataConfig
 from domaintune.data.charsets import find_codec
 from domaintune.data.fields import Fields
 from domaintune.data.finding import TABLES, Source, kind_of_file
 from domaintune.data.inputs import find_inputs, read_inputs
-from domaintune.exiting import told
+from domaintune.errors import UsageError
 from domaintune.models.families import check_family, check_vocabulary, check_writes
 from domaintune.models.locating import locate
 from domaintune.run_exports import model_of_run
-from domaintune.settings import Config, DataConfig
 
 
 @dataclass
@@ -131,7 +132,7 @@ def streamer_of(tokenizer: Any) -> Any:
     """Prints text as it is written, whole characters alone."""
     from transformers import TextStreamer
 
-    from domaintune.generation import without_half
+    from domaintune.models.generation import without_half
 
     class WholeCharacters(TextStreamer):
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
@@ -159,8 +160,8 @@ def main() -> None:
     import torch
 
     from domaintune.data.encoder import Encoder
-    from domaintune.generation import Sampling, continue_text, encode_prompt, encode_question
-    from domaintune.hardware import prediction_device
+    from domaintune.kernels.hardware import prediction_device
+    from domaintune.models.generation import Sampling, continue_text, encode_prompt, encode_question
     from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 
     tokenizer = load_tokenizer(checkpoint, task)

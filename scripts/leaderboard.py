@@ -11,10 +11,10 @@ Writes leaderboard.csv and report.html, one page to look at, into the sweep's fo
 import sys
 from dataclasses import dataclass, field
 
-from domaintune.arguments import PathsArguments, default_config, split_arguments, sweep_folder, typed
-from domaintune.config import UsageError
-from domaintune.exiting import told
-from domaintune.leaderboard import tell
+from domaintune.cli.arguments import PathsArguments, default_config, split_arguments, sweep_folder, typed
+from domaintune.cli.exiting import told
+from domaintune.errors import UsageError
+from domaintune.sweeps.leaderboard import tell
 
 
 @dataclass

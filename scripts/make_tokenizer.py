@@ -24,14 +24,15 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from domaintune.arguments import PathsArguments, default_config, split_arguments, typed
-from domaintune.config import UsageError, check
+from domaintune.cli.arguments import PathsArguments, default_config, split_arguments, typed
+from domaintune.cli.exiting import told
+from domaintune.config.checks import check
 from domaintune.data.splitting import Splits, check_sides, read_splits
-from domaintune.exiting import told
+from domaintune.errors import UsageError
+from domaintune.files.writing import PART
 from domaintune.models.families import check_family
 from domaintune.models.locating import Checkpoint, locate, marks_of
-from domaintune.recording import say
-from domaintune.writing import PART
+from domaintune.runs.folder import say
 
 END_OF_TEXT = "<|endoftext|>"
 BYTES = 256  # each is a token

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from domaintune.arguments import (
+from domaintune.cli.arguments import (
     PathsArguments,
     config_of_run,
     default_config,
@@ -33,15 +33,16 @@ from domaintune.arguments import (
     split_arguments,
     typed,
 )
-from domaintune.config import CHOICES, UsageError
+from domaintune.cli.exiting import told
+from domaintune.config.checks import CHOICES
+from domaintune.config.schema import TEXT_OR_TEXTS
 from domaintune.data.finding import passed_over
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
-from domaintune.exiting import told
+from domaintune.errors import UsageError
+from domaintune.files.output import Output, refuse_output
+from domaintune.files.progress import progress
 from domaintune.models.locating import locate, marks_of
-from domaintune.outputs import Output, refuse_output
-from domaintune.progress import progress
 from domaintune.run_exports import model_of_run
-from domaintune.settings import TEXT_OR_TEXTS
 
 CHUNK = 512  # rows that are predicted together; what a kill can lose
 NEW_TOKENS = 80  # of a language model
@@ -124,7 +125,7 @@ def main() -> None:
         **({"data.marks": list(marks)} if marks else {}),
     }
     with Output(file, made_from, arguments.fresh) as output:
-        from domaintune.predicting import Predictor
+        from domaintune.tasks.predicting import Predictor
 
         predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
         done = output.begin(CHUNK)

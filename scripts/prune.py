@@ -16,11 +16,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from domaintune.arguments import PathsArguments, default_config, run_folder, split_arguments, sweep_folder, typed
-from domaintune.config import RunError, UsageError
-from domaintune.exiting import told
-from domaintune.pruning import Unneeded, find_exports, find_unneeded
-from domaintune.wording import escaped
+from domaintune.cli.arguments import PathsArguments, default_config, run_folder, split_arguments, sweep_folder, typed
+from domaintune.cli.exiting import told
+from domaintune.config.wording import escaped
+from domaintune.errors import RunError, UsageError
+from domaintune.runs.pruning import Unneeded, find_exports, find_unneeded
 
 
 @dataclass

@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tensorboard.summary.writer import event_file_writer
 from transformers import AutoTokenizer
 
+from domaintune.config.overrides import register_resolvers
 from domaintune.data.embedded import embedded_corpus
 from domaintune.models.locating import ASSETS
-from domaintune.overrides import register_resolvers
 from domaintune.sweeps.sweepers import register_plugins
 
 register_plugins()

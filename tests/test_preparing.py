@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import tiny
 
-from domaintune.config import UsageError
+from domaintune.config.schema import Config, DataConfig, ModelConfig, PathsConfig, TaskConfig
+from domaintune.errors import UsageError
 from domaintune.models.locating import Checkpoint, locate
 from domaintune.preparing import check_block_size, prepare
-from domaintune.settings import Config, DataConfig, ModelConfig, PathsConfig, TaskConfig
 
 
 def config(cache: Path, checkpoint: Path, **data: Any) -> Config:

@@ -16,15 +16,15 @@ PACKAGE = ROOT / "src" / "domaintune"
 
 # Each imports only what stands above it; those in one line do not import each other.
 LEVELS = [
-    "settings formats wording hints",
-    "config writing progress output_log",
-    "overrides locking ranks",
-    "caching saving outputs differing",
-    "data models losses optim metrics memory hardware sharding recording exiting drawing",
-    "preparing generation exporting arguments queueing results pruning",
-    "leaderboard reporting",
-    "tasks callbacks sweeps",
-    "trainers predicting",
+    "errors",
+    "config",
+    "files",
+    "data kernels optim",
+    "models",
+    "runs",
+    "cli tasks",
+    "preparing callbacks",
+    "sweeps trainers",
     "training",
     "run_exports",
 ]
@@ -122,10 +122,10 @@ def test_config_data_and_checkpoint_are_checked_before_anything_heavy_is_importe
     (tmp_path / "model" / "config.json").write_text('{"n_positions": 1024}')
     program = f"""
 from omegaconf import OmegaConf
-from domaintune.config import check
+from domaintune.config.checks import check
 from domaintune.preparing import prepare
-from domaintune.recording import RunFolder
-import domaintune.exiting
+from domaintune.runs.folder import RunFolder
+import domaintune.cli.exiting
 
 composed = {{
     "name": "light",
@@ -144,7 +144,7 @@ assert len(prepare(config).splits.of("train")) > 80
 
 def test_looking_for_a_checkpoint_of_the_hub_imports_nothing_heavy(tmp_path: Path) -> None:
     program = """
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.models.locating import locate
 try:
     locate("someone/some-model")
@@ -159,7 +159,7 @@ def test_a_leaderboard_needs_no_torch(tmp_path: Path) -> None:
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("optim: {lr: 0.1}\ntask: {name: causal_lm, monitor: val/loss, mode: min}\n")
     (run / "result.json").write_text('{"status": "finished", "metrics": {"after": {"val/loss": 1.0}}}')
-    program = "from pathlib import Path; from domaintune.leaderboard import write; write(Path('sweep'))"
+    program = "from pathlib import Path; from domaintune.sweeps.leaderboard import write; write(Path('sweep'))"
     assert heavy_modules_after(program, tmp_path) == []
 
 

@@ -15,15 +15,15 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from domaintune import trainers, training
-from domaintune.arguments import default_config
+from domaintune.cli.arguments import default_config
+from domaintune.config.schema import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.data.datamodule import TextDataModule
 from domaintune.data.splitting import read_splits
-from domaintune.models.attention import isolate_documents
+from domaintune.kernels.attention import isolate_documents
 from domaintune.models.loading import load_tokenizer
 from domaintune.models.locating import locate
 from domaintune.preparing import prepare
-from domaintune.recording import RunFolder
-from domaintune.settings import DataConfig, OptimConfig, SchedulerConfig
+from domaintune.runs.folder import RunFolder
 from domaintune.tasks.causal_lm import CausalLM
 
 STEPS, LR = 20, 1e-3

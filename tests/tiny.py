@@ -27,11 +27,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from domaintune.config.schema import DataConfig
 from domaintune.data.collating import IGNORED, Window
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
-from domaintune.settings import DataConfig
 
 VOCABULARY = 96
 OPENAI: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}

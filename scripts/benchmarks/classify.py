@@ -63,7 +63,7 @@ Measure = Callable[[str, str, list[str]], dict[str, Any] | str]
 @contextmanager
 def prepared_run(given: argparse.Namespace) -> Iterator[tuple[Any, Path]]:
     """What `train` is given, and an empty folder."""
-    from domaintune.arguments import default_config
+    from domaintune.cli.arguments import default_config
     from domaintune.preparing import prepare
 
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +180,7 @@ def with_trainer(given: argparse.Namespace) -> dict[str, float]:
 def domaintune(given: argparse.Namespace) -> dict[str, float]:
     """This program as `train.py` calls it."""
     from benchmarks.stopwatch import Stopwatch
-    from domaintune.recording import RunFolder
+    from domaintune.runs.folder import RunFolder
     from domaintune.training import train
 
     with prepared_run(given) as (prepared, folder):

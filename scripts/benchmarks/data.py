@@ -31,7 +31,7 @@ CHARACTERS = 2.85  # of a token
 
 def make_corpus(file: Path, megabytes: float, document_tokens: int | None = None) -> None:
     """Writes documents of together so many megabytes, each of about so many tokens; None: of log-normal length."""
-    from domaintune.arguments import default_config
+    from domaintune.cli.arguments import default_config
     from domaintune.data.embedded import embedded_corpus
 
     source = embedded_corpus(default_config().paths.cache)
@@ -84,9 +84,9 @@ def with_processes(given: argparse.Namespace) -> dict[str, Any]:
 
 def domaintune(given: argparse.Namespace) -> dict[str, Any]:
     """What a run does before its first batch."""
+    from domaintune.config.schema import DataConfig
     from domaintune.data.datamodule import TextDataModule
     from domaintune.data.splitting import read_splits
-    from domaintune.settings import DataConfig
 
     tokenizer = embedded_tokenizer()
     with tempfile.TemporaryDirectory() as cache:

@@ -94,7 +94,7 @@ class Clock:
 
     def result(self) -> dict[str, Any]:
         memory = peak_memory_gb(self.given.device)
-        from domaintune.hardware import machine
+        from domaintune.kernels.hardware import machine
 
         device = machine(self.given.device)
         rate = statistics.median(self.rates)
@@ -105,7 +105,7 @@ def config_of(given: argparse.Namespace, folder: str, *more: str) -> Any:
     """This program's config, on a checkpoint folder that holds a shape and a tokenizer."""
     from transformers import GPT2Config
 
-    from domaintune.arguments import default_config
+    from domaintune.cli.arguments import default_config
     from domaintune.models.locating import ASSETS
 
     for file in (ASSETS / "gpt2_tiny").glob("tokenizer*"):
@@ -133,7 +133,7 @@ def config_of(given: argparse.Namespace, folder: str, *more: str) -> Any:
 def prepared_run(given: argparse.Namespace, *more: str) -> Iterator[tuple[Any, Any]]:
     """What `train` is given: everything prepared, under more settings, and the folder of a run."""
     from domaintune.preparing import prepare
-    from domaintune.recording import RunFolder
+    from domaintune.runs.folder import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
         config = config_of(given, folder, *more)
@@ -336,7 +336,7 @@ def trl(given: argparse.Namespace) -> dict[str, Any]:
 
 def computes_bf16(device: str, padded: bool = False) -> bool:
     """Whether a device has instructions for bf16; the padded ways of the tutorials ask for it on a GPU alone."""
-    from domaintune.hardware import resolve_precision
+    from domaintune.kernels.hardware import resolve_precision
 
     return not (padded and device == "cpu") and resolve_precision("auto", device)[0] == "bf16-mixed"
 
@@ -346,9 +346,9 @@ def bare(given: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from domaintune.data.datamodule import TextDataModule
-    from domaintune.losses.linear_cross_entropy import linear_cross_entropy
-    from domaintune.memory import keep_freed_memory
-    from domaintune.models.attention import isolate_documents
+    from domaintune.kernels.attention import isolate_documents
+    from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
+    from domaintune.kernels.memory import keep_freed_memory
     from domaintune.models.loading import load_model, load_tokenizer
     from domaintune.optim.parameter_groups import parameter_groups
 
@@ -389,7 +389,7 @@ def domaintune(given: argparse.Namespace, compiled: bool = False, checkpointing:
     import lightning as L
 
     from domaintune.callbacks.throughput import Throughput
-    from domaintune.hardware import peak
+    from domaintune.kernels.hardware import peak
     from domaintune.trainers import build_trainer, quiet_libraries
     from domaintune.training import build
 
@@ -421,7 +421,7 @@ def product_rates(_given: argparse.Namespace) -> dict[str, Any]:
     """What the processor multiplies, for the share of it that the methods reach."""
     import torch
 
-    from domaintune.hardware import product_rate
+    from domaintune.kernels.hardware import product_rate
 
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
     return {name: product_rate(dtype, seconds=1.0) for name, dtype in dtypes.items()}

@@ -13,11 +13,11 @@ import lightning as L
 import torch
 
 from certifying.small import settings
-from domaintune.arguments import default_config
+from domaintune.cli.arguments import default_config
 from domaintune.models.loading import load_model
 from domaintune.preparing import Prepared, prepare
-from domaintune.ranks import is_first_process
-from domaintune.recording import RunFolder
+from domaintune.runs.folder import RunFolder
+from domaintune.runs.ranks import is_first_process
 from domaintune.trainers import build_trainer, quiet_libraries
 from domaintune.training import build
 

@@ -53,7 +53,7 @@ class Killer(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         self.trainer = trainer
-        from domaintune import saving
+        from domaintune.runs import checkpoints as saving
 
         write = saving._Hashing.write
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from domaintune.config import UsageError
+from domaintune.config.schema import Config
 from domaintune.data.labelling import Labels, check_labels, label_warnings, read_labels
 from domaintune.data.splitting import Splits, check_sides, read_splits
+from domaintune.errors import UsageError
 from domaintune.models.families import check_family, check_vocabulary, labels_of, learnt_otherwise
 from domaintune.models.locating import Checkpoint, locate, marks_of
-from domaintune.recording import say
-from domaintune.settings import Config
+from domaintune.runs.folder import say
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from domaintune.arguments import config_of_run
-from domaintune.caching import cached
-from domaintune.config import UsageError, has_export
-from domaintune.recording import HASHED, RunFolder
-from domaintune.wording import escaped
-from domaintune.writing import checksum_file, is_whole
+from domaintune.cli.arguments import config_of_run
+from domaintune.config.checks import has_export
+from domaintune.config.wording import escaped
+from domaintune.errors import UsageError
+from domaintune.files.cache import cached
+from domaintune.files.writing import checksum_file, is_whole
+from domaintune.runs.folder import HASHED, RunFolder
 
 FORMAT = 1  # raise when the same checkpoint would be exported otherwise
 

@@ -22,13 +22,13 @@ from domaintune.callbacks.compilation import Compilation
 from domaintune.callbacks.nonfinite import NonFinite
 from domaintune.callbacks.resuming import ExactResume
 from domaintune.callbacks.stopping import StepTimer, StopOnSignal
-from domaintune.config import UsageError
-from domaintune.hardware import allow_tf32, device_type, machine, resolve_precision
-from domaintune.ranks import launcher
-from domaintune.recording import RunFolder
-from domaintune.saving import WholeCheckpointIO
-from domaintune.settings import Config
-from domaintune.sharding import FullyShardedStrategy
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
+from domaintune.kernels.hardware import allow_tf32, device_type, machine, resolve_precision
+from domaintune.models.sharding import FullyShardedStrategy
+from domaintune.runs.checkpoints import WholeCheckpointIO
+from domaintune.runs.folder import RunFolder
+from domaintune.runs.ranks import launcher
 
 LOSS_SCALE = 2.0**16  # of a loss that is a mean, under fp16: GradScaler's own
 

@@ -15,40 +15,41 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from transformers import PreTrainedModel
 
-from domaintune.arguments import default_config
 from domaintune.callbacks.compilation import Compilation, check_compiler
 from domaintune.callbacks.isolation import IsolationProbe
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
-from domaintune.config import MEASURED, RunError, UsageError
+from domaintune.cli.arguments import default_config
+from domaintune.config.checks import MEASURED
+from domaintune.config.comparison import deciding
+from domaintune.config.schema import Config
 from domaintune.data.datamodule import TextDataModule, pad_token_id
 from domaintune.data.example_datamodule import ExampleDataModule
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import tokenizer_sha256
 from domaintune.data.unigram import unigram_loss
-from domaintune.differing import deciding
-from domaintune.exporting import export, rehearse_export
-from domaintune.generation import Sampling, generation_config
-from domaintune.hardware import device_type, resolve_precision
-from domaintune.memory import keep_freed_memory, peak_memory_gb
-from domaintune.models.attention import check_causal, check_isolation, isolate_documents, make_masks_unasked
+from domaintune.errors import RunError, UsageError
+from domaintune.files.writing import checksum_file, is_whole, write_arrays
+from domaintune.kernels.attention import check_causal, check_isolation, isolate_documents, make_masks_unasked
+from domaintune.kernels.hardware import device_type, resolve_precision
+from domaintune.kernels.memory import keep_freed_memory, peak_memory_gb
+from domaintune.models.exporting import export, rehearse_export
 from domaintune.models.families import check_vocabulary
+from domaintune.models.generation import Sampling, generation_config
 from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters, hold_frozen_in
-from domaintune.output_log import keep_output
+from domaintune.models.sharding import is_sharded, load_whole
 from domaintune.preparing import Prepared, may_resize
-from domaintune.ranks import is_first_process
-from domaintune.recording import RunFolder, optional, read_config, say
-from domaintune.reporting import model_card, print_plan, print_result, schedule
-from domaintune.results.outcomes import trial_overrides, varied_settings
-from domaintune.settings import Config
-from domaintune.sharding import is_sharded, load_whole
+from domaintune.runs.console import keep_output
+from domaintune.runs.folder import RunFolder, optional, read_config, say
+from domaintune.runs.outcomes import trial_overrides, varied_settings
+from domaintune.runs.ranks import is_first_process
+from domaintune.runs.report import model_card, print_plan, print_result, schedule
 from domaintune.tasks.base import FineTuningTask
 from domaintune.tasks.building import build_task
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries, scale_for_sums
-from domaintune.writing import checksum_file, is_whole, write_arrays
 
 PROBED_TOKENS = 16  # enough to see whether a model looks ahead
 SHOWN_SETTINGS = ("model.checkpoint", "optim.lr", "data.batch_size", "data.block_size", "trainer.max_steps", "seed")

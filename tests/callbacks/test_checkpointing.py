@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from domaintune.callbacks.checkpointing import BestCheckpoint, LastCheckpoint, between_steps
 from domaintune.callbacks.stopping import StepTimer, StopOnSignal
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import pad
-from domaintune.saving import WholeCheckpointIO
-from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.runs.checkpoints import WholeCheckpointIO
 from domaintune.tasks.causal_lm import CausalLM
 
 

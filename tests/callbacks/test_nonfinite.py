@@ -8,7 +8,7 @@ import torch
 
 from domaintune.callbacks import nonfinite
 from domaintune.callbacks.nonfinite import NonFinite
-from domaintune.config import RunError
+from domaintune.errors import RunError
 
 
 def late(monkeypatch: pytest.MonkeyPatch, callback: NonFinite, finite: bool) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from domaintune.arguments import default_config
 from domaintune.callbacks import compilation
 from domaintune.callbacks.compilation import Compilation
 from domaintune.callbacks.throughput import Throughput
-from domaintune.recording import RunFolder
-from domaintune.saving import WholeCheckpointIO
+from domaintune.cli.arguments import default_config
+from domaintune.runs.checkpoints import WholeCheckpointIO
+from domaintune.runs.folder import RunFolder
 from domaintune.trainers import build_trainer
 
 

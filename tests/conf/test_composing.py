@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from domaintune.config import DEFAULT_LORA_LR, DEFAULT_LR, UsageError, check
-from domaintune.settings import Config
+from domaintune.config.checks import DEFAULT_LORA_LR, DEFAULT_LR, check
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
 from domaintune.sweeps.launching import TrialLauncher
 
 Compose = Callable[..., DictConfig]

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from domaintune import training
-from domaintune.arguments import default_config
+from domaintune.cli.arguments import default_config
 from domaintune.preparing import prepare
-from domaintune.recording import RunFolder
+from domaintune.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 FIGURES: list[str] = []

@@ -11,11 +11,11 @@ import torch
 from tiny import window
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import pack
-from domaintune.losses import fused
-from domaintune.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_cross_entropy_reference
-from domaintune.models.attention import check_isolation, document_attention, fits_varlen, isolate_documents
-from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.kernels import fused
+from domaintune.kernels.attention import check_isolation, document_attention, fits_varlen, isolate_documents
+from domaintune.kernels.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_cross_entropy_reference
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 
 pytestmark = pytest.mark.cuda

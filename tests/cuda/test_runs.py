@@ -17,9 +17,9 @@ from transformers import AttentionMaskInterface
 from watching import KILLED, Watching, result_of
 
 from domaintune import training
-from domaintune.config import RunError
-from domaintune.recording import RunFolder
-from domaintune.writing import checksum_file, sha256_of
+from domaintune.errors import RunError
+from domaintune.files.writing import checksum_file, sha256_of
+from domaintune.runs.folder import RunFolder
 
 pytestmark = pytest.mark.cuda
 Train = Callable[..., Any]

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.splitting import Splits, check_sides, read_splits
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 NOBODY = 65534
 LIMIT_SECONDS = 5

@@ -13,11 +13,11 @@ import pytest
 import tiny
 from tokenizers import Tokenizer
 
+from domaintune.config.schema import DataConfig
 from domaintune.data import deduplicating, documents, tokenizing
 from domaintune.data.chatting import PLAIN_TEMPLATE
 from domaintune.data.splitting import read_splits
 from domaintune.data.tokenizing import tokenize
-from domaintune.settings import DataConfig
 
 KINDS = {"D": "documents", "T": "tokens", "N": "near_duplicates"}
 DRAW = random.Random(0)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from domaintune.config.schema import DataConfig
 from domaintune.data.chats import role_of
 from domaintune.data.fields import Fields
 from domaintune.data.left_out import RowError
 from domaintune.data.rows import Row, row_of
-from domaintune.settings import DataConfig
 
 
 def read(row: Any, **settings: Any) -> Row:

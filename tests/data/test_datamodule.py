@@ -15,7 +15,7 @@ import tiny
 import torch
 from tokenizers import normalizers
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data import datamodule as module
 from domaintune.data import tokenizing
 from domaintune.data.accounting import account_of
@@ -23,7 +23,7 @@ from domaintune.data.chatting import PLAIN_TEMPLATE, Segment
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import TEST, Splits, read_splits
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 TEXTS = [f"Document {number}: " + "naïve café 😀 " * (number % 7) for number in range(120)]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from domaintune.config import UsageError
 from domaintune.data.charsets import find_codec, fitting_encodings
 from domaintune.data.decoding import MARKS, is_utf8, opened
 from domaintune.data.finding import Source
+from domaintune.errors import UsageError
 
 # One text of each kind that people have: a report of the weather, or what one does in it.
 TEXTS = [

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
+from domaintune.config.schema import DataConfig
 from domaintune.data import deduplicating
 from domaintune.data.deduplicating import near_duplicates
 from domaintune.data.splitting import LEFT_OUT, TEST, TRAIN, VAL, Splits, read_splits
-from domaintune.settings import DataConfig
 
 DRAW = random.Random(0)
 LETTERS = "etaoinshrdlucmfwypvbgk"
@@ -219,7 +219,7 @@ def test_thousands_of_documents_that_are_nearly_alike_are_compared_soon(tmp_path
 
 SCRIPT = """
 import sys
-from domaintune.settings import DataConfig
+from domaintune.config.schema import DataConfig
 from domaintune.data.splitting import read_splits
 splits = read_splits(DataConfig(path=sys.argv[1], dedup="near", val_fraction=0.3), sys.argv[2])
 print(splits.near_duplicates, splits.sha256())

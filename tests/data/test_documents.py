@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tiny
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data import documents as documents_module
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source, find_sources
 from domaintune.data.reading import Fields, Row
 from domaintune.data.splitting import read_splits
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 TEXTS = [
     "one",

@@ -7,7 +7,7 @@ import pytest
 
 from domaintune.data import embedded
 from domaintune.data.embedded import embedded_corpus
-from domaintune.metrics import entities_of
+from domaintune.tasks.metrics import entities_of
 
 
 def test_it_is_two_megabytes_of_text_in_thousands_of_documents(corpus_cache: Path) -> None:

@@ -11,11 +11,11 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig, TaskConfig
 from domaintune.data.example_datamodule import ExampleDataModule
 from domaintune.data.labelling import read_labels
 from domaintune.data.splitting import read_splits
-from domaintune.settings import DataConfig, TaskConfig
+from domaintune.errors import UsageError
 
 TASKS = {
     "labels": "sequence_classification",

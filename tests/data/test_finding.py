@@ -9,7 +9,7 @@ import datasets
 import pytest
 from datasets.arrow_writer import ArrowWriter
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.finding import (
     Found,
     Source,
@@ -21,7 +21,7 @@ from domaintune.data.finding import (
     suffix_of,
 )
 from domaintune.data.reading import Fields, read
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 
 def write(file: Path, content: str = "x") -> Path:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.inputs import Input, find_inputs, input_fields, read_inputs
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 
 def read(

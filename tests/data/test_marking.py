@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import tiny
 
+from domaintune.config.schema import DataConfig
 from domaintune.data.finding import Source
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
 from domaintune.data.left_out import BLANK, NO_ANSWER, NO_LABEL
 from domaintune.data.reading import read
 from domaintune.data.rows import Fields, Row
 from domaintune.data.splitting import read_splits
-from domaintune.settings import DataConfig
 
 MARKS = ("<|end|>", "<s>", "<|startoftext|>")
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.documents import read_documents
 from domaintune.data.finding import Source, find_sources
 from domaintune.data.reading import Fields, Row, read
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 PLAIN = Fields.of(DataConfig())
 MB = 10**6

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.finding import Source, find_sources
 from domaintune.data.labelling import check_labels, label_warnings, read_labels
 from domaintune.data.reading import Fields, Row, read
 from domaintune.data.splitting import read_splits
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 
 def rows(file: Path, content: str, **settings: Any) -> list[Row]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.rows import given
 from domaintune.data.splitting import SIDES, Splits, check_sides, copied, positions, read_splits, served, sides
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 MANY = [f"document number {number}" for number in range(2000)]
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.config import RunError
+from domaintune.config.schema import DataConfig
 from domaintune.data import tokenizing
 from domaintune.data.chatting import PLAIN_TEMPLATE, Chats, plain_template
 from domaintune.data.documents import read_documents
@@ -24,8 +24,8 @@ from domaintune.data.finding import Source
 from domaintune.data.reading import Fields
 from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
 from domaintune.data.windows import WindowDataset
-from domaintune.generation import encode_prompt, encode_question
-from domaintune.settings import DataConfig
+from domaintune.errors import RunError
+from domaintune.models.generation import encode_prompt, encode_question
 
 ALPHABETS = {
     "ascii": [*map(chr, range(32, 127)), "\n", "\t", "  ", "\n\n", " the", " and"],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from domaintune.config.schema import DataConfig
 from domaintune.data import unigram
 from domaintune.data.documents import read_documents
 from domaintune.data.fields import Fields
@@ -14,7 +15,6 @@ from domaintune.data.finding import Source
 from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
 from domaintune.data.unigram import unigram_loss
 from domaintune.data.windows import WindowDataset
-from domaintune.settings import DataConfig
 
 ROWS = {
     "text": [{"text": f"the {word} of the {other}" * 3} for word in ("cat", "dog", "hat") for other in ("end", "day")],

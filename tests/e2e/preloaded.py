@@ -23,7 +23,7 @@ from typing import Any
 import lightning.pytorch.loggers  # noqa: F401
 import tensorboard.summary  # noqa: F401
 
-import domaintune.predicting
+import domaintune.tasks.predicting
 import domaintune.training  # noqa: F401
 
 READ_BY_IMPORTS = re.compile(r"(HF|OMP|MKL|KMP|TORCH|TRANSFORMERS|TOKENIZERS|CUDA)[A-Z]*_.*|PYTHON(?!PATH|FAULT).*")

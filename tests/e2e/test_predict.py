@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, pipeline
 
-from domaintune.metrics import count_entities, entity_metrics, overlap_metrics
+from domaintune.tasks.metrics import count_entities, entity_metrics, overlap_metrics
 
 SETTINGS = [
     *("data.block_size=24", "data.batch_size=4", "optim.lr=1e-2", "trainer=cpu", "trainer.max_steps=12"),

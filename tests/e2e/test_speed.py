@@ -37,7 +37,7 @@ def test_a_processor_without_bf16_trains_in_fp32_and_says_so(fresh_command, smal
         "import importlib.abc, sys\n"
         "class Patch(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'domaintune.hardware':\n"
+        "        if name == 'domaintune.kernels.hardware':\n"
         "            import torch\n"
         "            torch.cpu.get_capabilities = lambda: {'avx2': True}\n"
         "sys.meta_path.insert(0, Patch())\n"

@@ -28,13 +28,13 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from domaintune.config import UsageError
+from domaintune.config.schema import PeftConfig
+from domaintune.errors import UsageError
+from domaintune.kernels.attention import check_isolation, isolate_documents
+from domaintune.kernels.dropout import Dropout
 from domaintune.models.adapters import adapted_layers, add_adapters, merge_adapters, save_adapter
-from domaintune.models.attention import check_isolation, isolate_documents
-from domaintune.models.dropout import Dropout
 from domaintune.models.loading import output_embedding
 from domaintune.models.parts import head_parameters
-from domaintune.settings import PeftConfig
 
 IDS = torch.arange(24).view(2, 12)
 ENCODER: dict[str, Any] = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from transformers.models.auto import modeling_auto
 
-from domaintune.config import UsageError
-from domaintune.formats import FORMATS
+from domaintune.config.formats import FORMATS
+from domaintune.errors import UsageError
 from domaintune.models.families import (
     KINDS,
     LEARNT,

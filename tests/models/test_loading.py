@@ -23,11 +23,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from domaintune.config import UsageError
+from domaintune.config.schema import ModelConfig
+from domaintune.errors import UsageError
 from domaintune.models import loading
 from domaintune.models.loading import load_model, load_tokenizer, output_embedding
 from domaintune.models.locating import ASSETS, Checkpoint
-from domaintune.settings import ModelConfig
 
 FP32 = torch.float32
 

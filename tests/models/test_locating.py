@@ -13,9 +13,9 @@ import pytest
 import tiny
 from huggingface_hub import constants
 
-from domaintune.config import UsageError
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
 from domaintune.models.locating import ASSETS, Checkpoint, locate, marks_of
-from domaintune.settings import Config
 
 NAME = "someone/some-model"
 SHAPE = {"config.json": b"{}", "tokenizer.json": b"{}"}

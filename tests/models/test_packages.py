@@ -8,7 +8,7 @@ import torch
 from packaged import install, write_gguf
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.models import packages
 from domaintune.models.locating import ASSETS, locate
 from domaintune.models.packages import CARRIERS

@@ -3,7 +3,7 @@ import tiny
 from torch import nn
 from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, PreTrainedModel
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.models.parts import freeze, head_parameters
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.models.patterns import matching
 
 NAMES = [f"bert.encoder.layer.{layer}.{part}" for layer in range(12) for part in ("query.weight", "query.bias")]

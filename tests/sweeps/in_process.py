@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import flag_override
 
-from domaintune.recording import RunFolder
+from domaintune.runs.folder import RunFolder
 from domaintune.sweeps.launching import Start, TrialLauncher
 from domaintune.sweeps.sweepers import register_plugins
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import in_process
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.sweeps import launching, recording, slurm_launcher
 from domaintune.sweeps.preflight import Preflight
 from domaintune.sweeps.process_launcher import ProcessLauncher

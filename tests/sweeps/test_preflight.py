@@ -1,6 +1,6 @@
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.sweeps.preflight import check_varied, corners, listed
 
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from domaintune.config import RunError
-from domaintune.settings import Config, TaskConfig
+from domaintune.config.schema import Config, TaskConfig
+from domaintune.errors import RunError
 from domaintune.sweeps import slurm_launcher
 from domaintune.sweeps.ending import Ending
 from domaintune.sweeps.launching import Start

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.sweeps.recording import SweepFolder
 
 

@@ -9,9 +9,9 @@ import families
 import pytest
 import tiny
 
-from domaintune.config import check
+from domaintune.config.checks import check
 from domaintune.preparing import Prepared, prepare
-from domaintune.recording import RunFolder
+from domaintune.runs.folder import RunFolder
 
 DATA = {  # of a task
     "causal_lm": "domain",

@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from domaintune import training
-from domaintune.config import RunError, UsageError
+from domaintune.config.schema import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.data.collating import Window, pad
 from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.splitting import read_splits
-from domaintune.models import attention
-from domaintune.models.attention import isolate_documents
+from domaintune.errors import RunError, UsageError
+from domaintune.kernels import attention
+from domaintune.kernels.attention import isolate_documents
 from domaintune.optim.schedules import warmup_then
-from domaintune.settings import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.tasks.causal_lm import CausalLM
 from domaintune.training import train
 

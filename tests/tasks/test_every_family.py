@@ -14,7 +14,7 @@ from domaintune.data.inputs import Input
 from domaintune.models.families import DECODERS, ENCODER_DECODERS, ENCODERS, fitting
 from domaintune.models.loading import AUTO_CLASSES
 from domaintune.models.locating import locate
-from domaintune.predicting import Predictor
+from domaintune.tasks.predicting import Predictor
 from domaintune.training import train
 
 SIZES: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from domaintune.config import UsageError
-from domaintune.formats import FORMATS
+from domaintune.config.formats import FORMATS
+from domaintune.errors import UsageError
 from domaintune.models.families import KINDS, TASKS
 from domaintune.models.loading import AUTO_CLASSES
 from domaintune.training import train

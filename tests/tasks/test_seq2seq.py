@@ -9,10 +9,10 @@ from torchmetrics.text import CHRFScore
 from torchmetrics.text.rouge import ROUGEScore
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
-from domaintune.metrics import overlap_metrics
 from domaintune.models.loading import decoder_output, head_is_linear
 from domaintune.preparing import prepare
 from domaintune.tasks import seq2seq
+from domaintune.tasks.metrics import overlap_metrics
 from domaintune.training import build, evaluate, train
 
 

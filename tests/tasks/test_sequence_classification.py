@@ -16,13 +16,13 @@ from families import enlarge, rows
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import pipeline
 
+from domaintune.config.wording import escaped
 from domaintune.data.examples import Example, collate_examples
-from domaintune.metrics import classification_metrics
 from domaintune.preparing import prepare
+from domaintune.tasks.metrics import classification_metrics
 from domaintune.tasks.sequence_classification import SequenceClassification, balanced_weights
 from domaintune.trainers import loggers
 from domaintune.training import build, evaluate, train
-from domaintune.wording import escaped
 
 NAMES = ["a", "b", "c"]
 FAMILIES = ["gpt2", "llama", "bert", "roberta", "distilbert"]
@@ -385,10 +385,10 @@ def test_what_cannot_be_drawn_or_printed_ends_no_run(
     def broken(*_: Any, **__: Any) -> None:
         raise ValueError("no such thing")
 
-    monkeypatch.setattr("domaintune.drawing.fonts_for", broken)
+    monkeypatch.setattr("domaintune.tasks.drawing.fonts_for", broken)
     monkeypatch.setattr("domaintune.training.log_hyperparameters", broken)
-    monkeypatch.setattr("domaintune.reporting.Table.add_column", broken)
-    monkeypatch.setattr("domaintune.reporting._in_markdown", broken)
+    monkeypatch.setattr("domaintune.runs.report.Table.add_column", broken)
+    monkeypatch.setattr("domaintune.runs.report._in_markdown", broken)
     given, run = prepared("sequence_classification", "bert", "logger=tensorboard")
     train(given, run)
     assert run.result["status"] == "finished"

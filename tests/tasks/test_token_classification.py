@@ -14,8 +14,8 @@ from seqeval.metrics.sequence_labeling import get_entities
 from transformers import pipeline
 
 from domaintune.data.encoding import cut_at_words, word_numbers
-from domaintune.metrics import count_entities, entities_of, entity_metrics
 from domaintune.preparing import prepare
+from domaintune.tasks.metrics import count_entities, entities_of, entity_metrics
 from domaintune.training import build, evaluate, train
 
 KINDS = ["person", "place", "x-y"]

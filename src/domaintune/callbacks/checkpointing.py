@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
-from domaintune.writing import is_whole
+from domaintune.files.writing import is_whole
 
 VALIDATIONS = 10  # of a run whose epochs are too short for theirs
 

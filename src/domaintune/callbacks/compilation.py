@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from domaintune.config import UsageError
-from domaintune.reporting import console
+from domaintune.errors import UsageError
+from domaintune.runs.report import console
 
 
 def check_compiler(device: torch.device) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from domaintune.models.attention import check_isolation
-from domaintune.sharding import is_sharded
+from domaintune.kernels.attention import check_isolation
+from domaintune.models.sharding import is_sharded
 
 
 class IsolationProbe(L.Callback):

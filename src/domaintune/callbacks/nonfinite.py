@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from domaintune.config import RunError
-from domaintune.recording import say
+from domaintune.errors import RunError
+from domaintune.runs.folder import say
 
 NAMED_DOCUMENTS = 20
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from domaintune.formats import LOGGED
-from domaintune.writing import PART
+from domaintune.config.formats import LOGGED
+from domaintune.files.writing import PART
 
 CHECKSUM = 4  # bytes
 LENGTH = struct.Struct(f"<Q{CHECKSUM}x")  # of a record's content, and a checksum of that

@@ -7,8 +7,8 @@ import numpy as np
 
 from domaintune.data.encoder import Encoder, specials_of
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.generation import Sampling, continue_text, encode_prompt, run_context, without_half
-from domaintune.sharding import is_sharded
+from domaintune.models.generation import Sampling, continue_text, encode_prompt, run_context, without_half
+from domaintune.models.sharding import is_sharded
 
 PROMPT_TOKENS = 12  # of a validation document that serves as a prompt
 
@@ -19,7 +19,7 @@ class Samples(L.Callback):
     Args:
         prompts: null takes the openings of validation documents.
         number: how many openings.
-        max_new_tokens, temperature, top_p, seed: see `domaintune.generation.Sampling`.
+        max_new_tokens, temperature, top_p, seed: see `domaintune.models.generation.Sampling`.
 
     Attributes:
         texts: {prompt: continuation} of the latest validation.

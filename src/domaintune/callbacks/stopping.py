@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import lightning as L
 from lightning.pytorch.callbacks import Timer
 
-from domaintune.queueing import requeue_after
+from domaintune.runs.queueing import requeue_after
 
 # Of Ctrl-C, of a scheduler before it kills, of SLURM (`--signal=USR1@120`) before the time is over, and of a terminal
 # that is closed, unless the process was told to outlive it, as by nohup.

@@ -5,9 +5,9 @@ from typing import Any
 
 import lightning as L
 
-from domaintune.hardware import Peak, peak
-from domaintune.memory import peak_memory_gb
-from domaintune.metrics import flops_per_token
+from domaintune.kernels.hardware import Peak, peak
+from domaintune.kernels.memory import peak_memory_gb
+from domaintune.tasks.metrics import flops_per_token
 
 
 class Throughput(L.Callback):

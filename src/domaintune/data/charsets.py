@@ -6,7 +6,8 @@ import io
 import re
 from collections.abc import Iterable
 
-from domaintune.config import UsageError, nearest
+from domaintune.config.checks import nearest
+from domaintune.errors import UsageError
 
 ESCAPES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")  # codecs, but of no files
 KNOWN = "utf-8, utf-16, windows-1252, windows-1251, big5, gbk, shift_jis, euc-kr"

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.accounting import account_of
 from domaintune.data.chatting import Chats, plain_template
 from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
@@ -35,7 +35,7 @@ from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padd
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens, holds_chats, tokenize
 from domaintune.data.windows import StreamDataset, WindowDataset
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 PROBED_WINDOWS = 4
 MANY_MARKED = 20  # one text in so many that holds the name of a special token is worth a note

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import IO, Any
 
-from domaintune.config import UsageError
 from domaintune.data.charsets import NOT_ASCII, fitting_encodings
 from domaintune.data.finding import Source
+from domaintune.errors import UsageError
 
 # The longer ones first: UTF-32's mark of little-endian text begins with UTF-16's.
 MARKS = {

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from domaintune.data.documents import Documents
 from domaintune.data.rows import GIVEN_FORMATS, given
-from domaintune.progress import progress
+from domaintune.files.progress import progress
 
 FORMAT = 4  # raise when the same documents would be judged otherwise
 SHINGLE = 4  # characters

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.caching import cached
-from domaintune.config import UsageError
 from domaintune.data.finding import Source
 from domaintune.data.left_out import BLANK, NAMED, LeftOutRows, explained, joined
 from domaintune.data.reading import Fields, read
-from domaintune.progress import progress
+from domaintune.errors import UsageError
+from domaintune.files.cache import cached
+from domaintune.files.progress import progress
 
 FORMAT = 7  # raise when the same files would give other documents
 SIDES = ("train", "val", "test")

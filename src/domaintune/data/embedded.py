@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.data.library import SHORTEST, docstrings, reference_topics
-from domaintune.writing import write_whole
+from domaintune.files.writing import write_whole
 
 FORMAT = 2  # raise when the same interpreter would give another corpus
 GROUPS = {"topic": "module"}  # columns of corpora whose rows are split by them

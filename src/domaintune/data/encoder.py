@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from domaintune.config.schema import DataConfig
 from domaintune.data.documents import Documents
 from domaintune.data.encoder import Encoder, Ids, Lengths
 from domaintune.data.rows import given
 from domaintune.data.tokenizing import CONTEXT, Encoded, Tokens, store_tokens
-from domaintune.settings import DataConfig
 
 
 def encode_rows(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig, TaskConfig
 from domaintune.data.accounting import ExampleAccount, account_of_examples
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, pad_token_id
@@ -29,7 +29,7 @@ from domaintune.data.labelling import Labels
 from domaintune.data.sampling import EpochIndexSampler, EpochSampler
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens
-from domaintune.settings import DataConfig, TaskConfig
+from domaintune.errors import UsageError
 
 FEWEST_TOKENS = 2  # of a window, special tokens not counted
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from domaintune.config.formats import ROLES
+from domaintune.config.schema import DataConfig
 from domaintune.data.embedded import GROUPS
 from domaintune.data.finding import TEXTS, is_one_text
-from domaintune.formats import ROLES
-from domaintune.settings import DataConfig
 
 KEYS = ("role", "content")  # of a message; no columns of a row
 # Further names of columns and keys, unless data.columns gives them another one.

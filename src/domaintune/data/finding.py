@@ -12,12 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from domaintune.caching import unwritable
-from domaintune.config import HUB_ID, UsageError
+from domaintune.config.checks import HUB_ID
+from domaintune.config.schema import DataConfig
 from domaintune.data.charsets import find_codec
 from domaintune.data.embedded import embedded_corpus
 from domaintune.data.own_files import OwnFiles, is_prediction
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
+from domaintune.files.cache import unwritable
 
 TEXTS = (".txt", ".md", ".conll")
 CONLL = (".conll", ".txt", ".tsv")  # where words and their tags are wanted

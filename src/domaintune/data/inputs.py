@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data.cells import not_blank
 from domaintune.data.decoding import is_utf8
 from domaintune.data.finding import TABLES, Found, Source, find_sources
@@ -13,7 +13,7 @@ from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
 from domaintune.data.marking import without_marks
 from domaintune.data.reading import is_plain, read
 from domaintune.data.rows import Fields, split_words
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
 
 GIVEN = {"pairs": "source"}  # by the format of the data: the role that a model is given
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.config import UsageError
 from domaintune.data.classes import (
     as_many_as,
     class_names,
@@ -25,6 +24,7 @@ from domaintune.data.classes import (
 from domaintune.data.documents import SIDES
 from domaintune.data.rows import given
 from domaintune.data.splitting import LEFT_OUT, Splits
+from domaintune.errors import UsageError
 
 BATCH_BYTES = 2_000_000
 OUTSIDE = "O"  # the tag of a word in no entity

@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from domaintune.caching import CONTENTS
-from domaintune.config import read_object
-from domaintune.outputs import MADE_FROM, ROWS
+from domaintune.config.checks import read_object
+from domaintune.files.cache import CONTENTS
+from domaintune.files.output import MADE_FROM, ROWS
 
 # The names that the program gives in the folder of a run and of a sweep: what else lies there is somebody's own.
 RUN = {

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from domaintune.config import UsageError
 from domaintune.data.cells import not_blank
 from domaintune.data.chats import has_form
 from domaintune.data.decoding import opened, told_of_nul
@@ -21,6 +20,7 @@ from domaintune.data.finding import CONLL, TEXTS, Source, first_line
 from domaintune.data.left_out import UNEQUAL, UNFILLED, RowError
 from domaintune.data.marking import unmarked
 from domaintune.data.rows import TAG, Fields, Row, no_column, row_of
+from domaintune.errors import UsageError
 
 TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a .txt may as well be plain text
 BATCH = 100  # rows of a table with columns that are in memory at once

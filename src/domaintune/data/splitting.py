@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.caching import cached
-from domaintune.config import UsageError
+from domaintune.config.schema import DataConfig
 from domaintune.data import deduplicating
 from domaintune.data.documents import GIVEN, SIDES, Documents, read_documents
 from domaintune.data.finding import Found, find_sources
 from domaintune.data.left_out import NAMED, LeftOutRows, explained, joined
 from domaintune.data.rows import GIVEN_FORMATS, Fields
-from domaintune.settings import DataConfig
+from domaintune.errors import UsageError
+from domaintune.files.cache import cached
 
 TRAIN, VAL, TEST = range(3)  # places in SIDES
 LEFT_OUT = -1

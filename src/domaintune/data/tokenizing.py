@@ -21,12 +21,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.caching import cached
-from domaintune.config import RunError
 from domaintune.data.chatting import Chats, Segment
 from domaintune.data.documents import Documents
 from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths, specials_of
-from domaintune.progress import progress
+from domaintune.errors import RunError
+from domaintune.files.cache import cached
+from domaintune.files.progress import progress
 
 FORMAT = 5  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel

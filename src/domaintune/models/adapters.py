@@ -16,10 +16,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from domaintune.models.dropout import replace_dropout
+from domaintune.config.schema import PeftConfig
+from domaintune.kernels.dropout import replace_dropout
 from domaintune.models.parts import head_parameters, is_of_head
 from domaintune.models.patterns import matching
-from domaintune.settings import PeftConfig
 
 NAME = "default"  # of an adapter: a model could have several
 IN_PEFT = "base_model.model."  # how peft begins the name of a parameter of a model that it wraps

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.models.locating import Checkpoint
 
 # transformers' names of architectures that many people have; one that isn't here is judged by transformers itself.

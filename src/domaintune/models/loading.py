@@ -20,12 +20,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from domaintune.config import UsageError
-from domaintune.models.dropout import replace_dropout
+from domaintune.config.schema import ModelConfig
+from domaintune.errors import UsageError
+from domaintune.kernels.dropout import replace_dropout
 from domaintune.models.families import too_few_embeddings
 from domaintune.models.locating import Checkpoint
 from domaintune.models.parts import is_of_head
-from domaintune.settings import ModelConfig
 
 transformers_logging.set_verbosity_error()  # what a head lacks is said in our own words
 transformers_logging.disable_progress_bar()  # weights are read and written in a second or two

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domaintune.config import UsageError
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
 from domaintune.models.packages import PACKAGE, folder_of
-from domaintune.settings import Config
 
 EMBEDDED = "embedded:"
 ASSETS = Path(__file__).parent.parent / "assets"

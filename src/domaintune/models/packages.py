@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domaintune.caching import cached
-from domaintune.config import UsageError
-from domaintune.writing import sha256_of
+from domaintune.errors import UsageError
+from domaintune.files.cache import cached
+from domaintune.files.writing import sha256_of
 
 PACKAGE = "package:"
 FORMAT = 1  # raise when the same GGUF file would be converted to other files

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 from domaintune.models.patterns import matching
 
 ADAPTED = ".base_layer"  # in the name of a weight that has an adapter

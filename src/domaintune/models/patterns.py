@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from domaintune.config import UsageError
+from domaintune.errors import UsageError
 
 SHOWN = 4  # of the nearest names
 

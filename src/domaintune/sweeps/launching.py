@@ -15,13 +15,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from domaintune.config import UsageError
-from domaintune.formats import direction
-from domaintune.overrides import as_typed, quote
-from domaintune.queueing import requeue_after
-from domaintune.ranks import is_started_again
-from domaintune.recording import RunFolder
-from domaintune.settings import Config
+from domaintune.config.formats import direction
+from domaintune.config.overrides import as_typed, quote
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
+from domaintune.runs.folder import RunFolder
+from domaintune.runs.queueing import requeue_after
+from domaintune.runs.ranks import is_started_again
 from domaintune.sweeps.ending import Ending
 from domaintune.sweeps.preflight import Hashes, Preflight, check_varied, listed
 from domaintune.sweeps.recording import SweepFolder

@@ -13,10 +13,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from domaintune.config import UsageError, check, check_callbacks, one_or_list
-from domaintune.exiting import told_by_hydra
+from domaintune.cli.exiting import told_by_hydra
+from domaintune.config.checks import check, check_callbacks, one_or_list
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
 from domaintune.preparing import prepare
-from domaintune.settings import Config
 
 Hashes = dict[str, str | None]
 # What all trials of a sweep share.

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from domaintune.differing import limit
+from domaintune.config.comparison import limit
 from domaintune.sweeps.launching import Start, TrialLauncher
 from domaintune.sweeps.processes import TrialProcess
 

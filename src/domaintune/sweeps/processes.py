@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from domaintune.writing import end_of
+from domaintune.files.writing import end_of
 
 # Each waits for a line from the process that starts them. The first starts the trial only then, when its watchdog
 # stands. The second, where the end of the file comes in place of the line, because that process is gone however it

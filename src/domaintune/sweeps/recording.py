@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from domaintune import leaderboard
-from domaintune.config import RunError, UsageError
-from domaintune.differing import by_content, deciding, defaults
-from domaintune.locking import Lock
-from domaintune.recording import RunFolder, now, optional, read_config, typed_command
+from domaintune.config.comparison import by_content, deciding, defaults
+from domaintune.errors import RunError, UsageError
+from domaintune.files.lock import Lock
+from domaintune.files.writing import write_whole
+from domaintune.runs.folder import RunFolder, now, optional, read_config, typed_command
+from domaintune.sweeps import leaderboard
 from domaintune.sweeps.trials import TrialRecord
-from domaintune.writing import write_whole
 
 Hashes = Mapping[str, str | None]
 NO_HASHES: Hashes = {}

@@ -10,13 +10,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from domaintune.config import RunError, UsageError
-from domaintune.differing import limit
-from domaintune.recording import RunFolder
+from domaintune.config.comparison import limit
+from domaintune.errors import RunError, UsageError
+from domaintune.files.writing import end_of
+from domaintune.runs.folder import RunFolder
 from domaintune.sweeps.launching import Start, TrialLauncher
 from domaintune.sweeps.slurm_trial import EXIT_STATUS, run_trial
 from domaintune.sweeps.trials import finished, last_error
-from domaintune.writing import end_of
 
 POLL_SECONDS = 2.0
 SILENT_SECONDS = 600.0  # how long SLURM may not answer

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 from types import FrameType
 
-from domaintune.queueing import requeue_after, this_job
+from domaintune.files.writing import write_whole
+from domaintune.runs.queueing import requeue_after, this_job
 from domaintune.sweeps.processes import TrialProcess
-from domaintune.writing import write_whole
 
 EXIT_STATUS = ".exit_status"  # of a trial whose job is done, in its folder: submitit keeps results as pickles
 

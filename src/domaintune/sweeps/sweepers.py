@@ -8,8 +8,8 @@ import hydra_plugins
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
-from domaintune.config import UsageError
-from domaintune.settings import Config
+from domaintune.config.schema import Config
+from domaintune.errors import UsageError
 from domaintune.sweeps.launching import TrialLauncher
 from domaintune.sweeps.preflight import corners
 from domaintune.sweeps.process_launcher import ProcessLauncher

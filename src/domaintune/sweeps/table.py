@@ -10,11 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from domaintune.recording import RunFolder
+from domaintune.config.wording import escaped_lines
+from domaintune.files.writing import end_of
+from domaintune.runs.folder import RunFolder
 from domaintune.sweeps.recording import SweepFolder
 from domaintune.sweeps.trials import TrialRecord
-from domaintune.wording import escaped_lines
-from domaintune.writing import end_of
 
 PROGRESS = re.compile(r"step ([\d,]+(?: of [\d,]+)?)(?:, (.+?) left)?(?:  (.*))?")  # a line of callbacks/progress.py
 REFRESH_SECONDS = 0.5

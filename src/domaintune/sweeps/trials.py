@@ -11,8 +11,8 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from domaintune.config import RunError, UsageError
-from domaintune.recording import RunFolder
+from domaintune.errors import RunError, UsageError
+from domaintune.runs.folder import RunFolder
 
 LONGEST_NAME = 120  # bytes; file systems end at 255, and TensorBoard's list of runs much earlier
 ENDED = ("finished", "failed")  # states in which a trial waits for nothing

@@ -7,13 +7,13 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed, nn
 
-from domaintune.config import RunError
+from domaintune.config.schema import OptimConfig, SchedulerConfig
+from domaintune.errors import RunError
+from domaintune.kernels.gradient_norm import sum_of_squares
 from domaintune.models.parts import head_parameters
-from domaintune.optim.gradient_norm import sum_of_squares
+from domaintune.models.sharding import is_sharded, local, shard
 from domaintune.optim.parameter_groups import learning_rates, parameter_groups
 from domaintune.optim.schedules import warmup_then
-from domaintune.settings import OptimConfig, SchedulerConfig
-from domaintune.sharding import is_sharded, local, shard
 
 
 class FineTuningTask(L.LightningModule):

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel
 
-from domaintune.settings import Config
+from domaintune.config.schema import Config
 from domaintune.tasks.base import FineTuningTask
 from domaintune.tasks.causal_lm import CausalLM
 from domaintune.tasks.masked_lm import MaskedLM

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED, Batch
-from domaintune.losses.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_of_each
-from domaintune.metrics import language_model_metrics
+from domaintune.kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_of_each
 from domaintune.models.loading import output_embedding
-from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.metrics import language_model_metrics
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:

@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.examples import ExampleBatch
-from domaintune.losses.linear_cross_entropy import linear_cross_entropy
-from domaintune.metrics import perplexity
+from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
 from domaintune.models.loading import handing_on, head_is_linear, logits_at
-from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.metrics import perplexity
 
 
 class MaskedLM(FineTuningTask):

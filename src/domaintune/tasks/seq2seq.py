@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import distributed
 from transformers import PreTrainedModel
 
-from domaintune.config import UsageError
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
-from domaintune.generation import Sampling, continue_all, run_context
-from domaintune.losses.linear_cross_entropy import linear_cross_entropy
-from domaintune.metrics import overlap_metrics, perplexity
+from domaintune.errors import UsageError
+from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
+from domaintune.models.generation import Sampling, continue_all, run_context
 from domaintune.models.loading import decoder_output, head_is_linear
-from domaintune.settings import OptimConfig, SchedulerConfig
-from domaintune.sharding import is_sharded
+from domaintune.models.sharding import is_sharded
 from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.metrics import overlap_metrics, perplexity
 
 
 class Seq2Seq(FineTuningTask):

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
-from domaintune.drawing import add_matrix
-from domaintune.metrics import classification_metrics
-from domaintune.recording import optional
-from domaintune.settings import OptimConfig, SchedulerConfig
+from domaintune.runs.folder import optional
 from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.drawing import add_matrix
+from domaintune.tasks.metrics import classification_metrics
 
 HITS = ("found", "missed", "wrongly given")  # of a label, where texts may have several
 

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import distributed
 from transformers import PreTrainedModel
 
+from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch, WordTags
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.metrics import count_entities, entity_metrics
-from domaintune.settings import OptimConfig, SchedulerConfig
 from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.metrics import count_entities, entity_metrics
 
 
 class TokenClassification(FineTuningTask):
