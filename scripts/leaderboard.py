@@ -1,36 +1,6 @@
-"""What a sweep found, at any time, also while it runs: a ranking with verdicts, and why trials failed.
+"""`domaintune leaderboard` in a clone: see src/domaintune/cli/leaderboard.py."""
 
-    python scripts/leaderboard.py name=rates
-
-name=NAME      a sweep by its name or its folder
-paths.logs=    where its run's folders are, as train.py was told; paths.sweeps= those of sweeps alone
-
-Writes leaderboard.csv and report.html, one page to look at, into the sweep's folder.
-"""
-
-import sys
-from dataclasses import dataclass, field
-
-from domaintune.cli.arguments import PathsArguments, default_config, split_arguments, sweep_folder, typed
-from domaintune.cli.exiting import told
-from domaintune.errors import UsageError
-from domaintune.sweeps.leaderboard import tell
-
-
-@dataclass
-class Arguments:
-    name: str = ""
-    paths: PathsArguments = field(default_factory=PathsArguments)
-
-
-@told
-def main() -> None:
-    usage, arguments = __doc__ or "", Arguments()
-    typed(arguments, split_arguments(sys.argv[1:], usage))
-    if not arguments.name:
-        raise UsageError(f"give name=NAME\n{usage}")
-    tell(sweep_folder("name", arguments.name, default_config(paths=arguments.paths).paths))
-
+from domaintune.cli.leaderboard import main
 
 if __name__ == "__main__":
     main()

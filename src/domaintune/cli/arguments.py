@@ -1,4 +1,4 @@
-"""Arguments of the scripts: `key=value`, split at the first `=`; a value means what it means in train.py."""
+"""Arguments of the scripts: `key=value`, split at the first `=`; a value means what it means in train."""
 
 import functools
 import sys
@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from domaintune.config.checks import check, find_run, no_such_setting, one_or_list
 from domaintune.config.overrides import kind_of, quote, read_text
+from domaintune.config.programs import CONF, usage_of
 from domaintune.config.schema import Config, PathsConfig
 from domaintune.errors import UsageError
 from domaintune.runs.folder import read_config
 
-CONF = Path(__file__).parents[3] / "conf"
 TRUTHS = {  # as Hydra reads them
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -26,7 +26,7 @@ TRUTHS = {  # as Hydra reads them
 
 @dataclass
 class PathsArguments:
-    """Where runs, sweeps and the cache are, as train.py has them; None where it is by default."""
+    """Where runs, sweeps and the cache are, as train has them; None where it is by default."""
 
     logs: str | None = None
     runs: str | None = None
@@ -41,13 +41,13 @@ def split_arguments(arguments: list[str], usage: str) -> dict[str, str]:
         UsageError: an argument without `=`, or a key twice.
     """
     if {"-h", "--help"} & set(arguments):
-        print(usage)
+        print(usage_of(usage))
         raise SystemExit(0)
     settings: dict[str, str] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
-            raise UsageError(f"{argument}: arguments are key=value\n{usage}")
+            raise UsageError(f"{argument}: arguments are key=value\n{usage_of(usage)}")
         if key in settings:
             raise UsageError(f"{key} is given twice")
         settings[key] = value

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from domaintune.config.checks import no_such_setting
 from domaintune.config.hints import nearest
 from domaintune.config.overrides import explain, hand_to_hydra, register_resolvers, unknown_settings
+from domaintune.config.programs import program
 from domaintune.errors import RunError, UsageError
 from domaintune.runs.console import copy_output
 
@@ -134,7 +135,7 @@ def told_by_hydra(error: HydraException) -> str:
         key = cause.full_key
         if message.startswith("Could not override"):
             wrong = dict.fromkeys([no_such_setting(key), *map(no_such_setting, unknown_settings())])
-            return "\n".join(wrong) + " (python train.py --cfg job shows them all)"
+            return "\n".join(wrong) + f" ({program('train')} --cfg job shows them all)"
         return f"{key}: {str(cause).splitlines()[0]}"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         return "\n".join([_no_such_choice(error), *map(no_such_setting, unknown_settings())])

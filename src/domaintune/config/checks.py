@@ -35,6 +35,7 @@ from domaintune.config.formats import (
     direction,
 )
 from domaintune.config.hints import ELSEWHERE, nearest
+from domaintune.config.programs import program
 from domaintune.config.schema import Config, PathsConfig
 from domaintune.config.wording import for_shell
 from domaintune.errors import UsageError
@@ -214,7 +215,7 @@ def find_checkpoint(checkpoint: str, paths: PathsConfig) -> str:
     except UsageError as error:
         raise UsageError(f"model.checkpoint={checkpoint}: {error}") from error
     if not has_export(run):
-        makes = f"python scripts/export.py {for_shell(f'run={run}')} makes one of its best weights so far"
+        makes = f"{program('export')} {for_shell(f'run={run}')} makes one of its best weights so far"
         raise UsageError(f"model.checkpoint={checkpoint}: the run has no export/; {makes}")
     return str(run.absolute() / "export")
 

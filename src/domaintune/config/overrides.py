@@ -19,6 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from domaintune.config.checks import PARTS, no_such_setting
+from domaintune.config.own_leaves import list_groups, take_folder
+from domaintune.config.programs import program
 from domaintune.config.schema import Config
 from domaintune.errors import UsageError
 
@@ -47,7 +49,7 @@ def hand_to_hydra() -> None:
     """Rewrites `sys.argv` so that Hydra reads every value as it was typed. Options may stand anywhere in the line."""
     global _typed_arguments
     _typed_arguments = list(sys.argv)
-    sys.argv = [sys.argv[0], *to_hydra(sys.argv[1:])]
+    sys.argv = [sys.argv[0], *to_hydra(take_folder(sys.argv[1:]))]
 
 
 def typed_arguments() -> list[str]:
@@ -108,7 +110,7 @@ def _rewrite(override: str, sweeps: bool) -> str:
     if is_group(setting) and _inside(value, "[]") is not None:
         several = ",".join(part.strip() for part in _parts(_inside(value, "[]") or ""))
         raise UsageError(
-            f"{override}: {setting} has one choice; a sweep has several: python train.py -m {setting}={several}"
+            f"{override}: {setting} has one choice; a sweep has several: {program('train')} -m {setting}={several}"
         )
     if setting in FOLDERS:
         value = os.path.expanduser(value)
@@ -118,8 +120,8 @@ def _rewrite(override: str, sweeps: bool) -> str:
             raise UsageError(f"{override}: {_unreadable(value)}; {_example(setting)}")
         if _is_in_schema(setting) and not sweeps and isinstance(_parse(value), Sweep):
             raise UsageError(
-                f"{override}: several values at a comma are a sweep, which -m runs (python train.py -m ...); a number "
-                f"has a point, and a list stands in brackets; {_example(setting)}"
+                f"{override}: several values at a comma are a sweep, which -m runs ({program('train')} -m ...); "
+                f"a number has a point, and a list stands in brackets; {_example(setting)}"
             )
         return f"{key}={_by_hydra(value, sweeps)}"
     if sweeps and (varied := _varied(value)) is not None:
@@ -402,6 +404,8 @@ def register_resolvers() -> None:
     """Makes known to OmegaConf what configs and rewritten overrides refer to."""
     OmegaConf.register_new_resolver(MAKE_DICT, _make_dict, replace=True)
     OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
+    OmegaConf.register_new_resolver("program", program, replace=True)
+    OmegaConf.register_new_resolver("groups", list_groups, replace=True)
 
 
 def _make_dict(*words: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
+from domaintune.config.programs import program
 from domaintune.config.schema import DataConfig
 from domaintune.data.accounting import account_of
 from domaintune.data.chatting import Chats, plain_template
@@ -198,7 +199,7 @@ class TextDataModule(L.LightningDataModule):
         ids = Encoder(self.tokenizer).ids(text)
         path = self.config.path if isinstance(self.config.path, str) else "CORPUS"
         own = (
-            f", or make your own (python scripts/make_tokenizer.py {shlex.quote(f'data.path={path}')} out=START) and "
+            f", or make your own ({program('make_tokenizer')} {shlex.quote(f'data.path={path}')} out=START) and "
             f"start at random weights (model.checkpoint=START model.init=random optim.lr=1e-3)"
         )
         way_out = f"Take a model.checkpoint whose tokenizer knows it{own * self.for_decoders}"

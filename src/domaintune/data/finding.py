@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.config.checks import HUB_ID
+from domaintune.config.programs import program
 from domaintune.config.schema import DataConfig
 from domaintune.data.charsets import find_codec
 from domaintune.data.embedded import embedded_corpus
@@ -224,7 +225,7 @@ def find_files(path: str) -> Files:
             raise UsageError(f"can't read a {place.suffix or 'file without an ending'}; {_usable()}")
         files = Files([place])
         if is_prediction(place):
-            files.notes.append(f"{path} was written by scripts/predict.py; it is read since it is named itself")
+            files.notes.append(f"{path} was written by {program('predict')}; it is read since it is named itself")
     else:
         matches = list(_matches(place))
         files = _sorted_out((match for match in matches if not os.path.isdir(match)), _fixed_part(place))

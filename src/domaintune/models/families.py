@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from domaintune.config.programs import program
 from domaintune.errors import UsageError
 from domaintune.models.locating import Checkpoint
 
@@ -76,7 +77,7 @@ def check_writes(checkpoint: Checkpoint, task_name: str) -> None:
     if learnt := learnt_otherwise(checkpoint, task_name):
         raise UsageError(
             f"model.checkpoint={checkpoint.name}: it was trained {learnt}, not to write text. "
-            f"A run of this program is asked by scripts/predict.py, and measured by scripts/evaluate.py run=NAME"
+            f"A run of this program is asked by {program('predict')}, and measured by {program('evaluate')} run=NAME"
         )
 
 
@@ -95,7 +96,7 @@ def check_vocabulary(checkpoint: Checkpoint, tokens: int | None, resizes: bool =
 def too_few_embeddings(checkpoint: Checkpoint, tokens: int, embeddings: int) -> str:
     return (
         f"model.checkpoint={checkpoint.name}: its tokenizer has {tokens:,} tokens and its model {embeddings:,} "
-        f"embeddings; train.py with model.resize_embeddings=true adds those that are missing"
+        f"embeddings; {program('train')} with model.resize_embeddings=true adds those that are missing"
     )
 
 

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from domaintune.config.checks import rates_of
 from domaintune.config.comparison import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.config.overrides import typed_arguments
+from domaintune.config.programs import CLONE, IS_CLONE, is_called_as_command, program
 from domaintune.config.schema import Config
 from domaintune.config.wording import escaped_lines, for_shell
 from domaintune.errors import RunError, UsageError
@@ -183,7 +184,7 @@ class RunFolder:
         if longer and not (self.last.exists() or self.previous.exists()):
             raise UsageError(
                 f"{self.path} can't train longer{longer.replace('; trained longer', '')}: checkpoint.keep=best or "
-                f"scripts/prune.py removed the last weights. Take another name, and start from its best ones with "
+                f"{program('prune')} removed the last weights. Take another name, and start from its best ones with "
                 f"{for_shell(f'model.checkpoint=run:{self.path}')}; or fresh=true to start over"
             )
         return earlier, longer
@@ -354,7 +355,8 @@ def now() -> str:
 
 def typed_command() -> str:
     """The command line of this process, as one could type it again."""
-    return shlex.join(["python", *typed_arguments()])
+    arguments = typed_arguments()
+    return shlex.join(["domaintune", "train", *arguments[1:]] if is_called_as_command() else ["python", *arguments])
 
 
 def versions() -> dict[str, str]:
@@ -363,13 +365,13 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the checkout that this code runs from, and whether it was changed; None where there is no git."""
+    """Commit of the clone that this code runs from, and whether it was changed; None without a clone or git."""
 
     def git(*arguments: str) -> str | None:
+        if not IS_CLONE:
+            return None
         try:
-            run = subprocess.run(
-                ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-            )
+            run = subprocess.run(["git", *arguments], cwd=CLONE, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return run.stdout.strip()

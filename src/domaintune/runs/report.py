@@ -6,7 +6,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from domaintune.config.overrides import as_one_value
+from domaintune.config.programs import from_here, program_from_here
 from domaintune.config.schema import Config
 from domaintune.config.wording import escaped, for_shell
 from domaintune.data.finding import passed_over
@@ -222,7 +222,7 @@ def _print_result(run: RunFolder) -> None:
     _say(f"saved in {folder}: {kept} in checkpoints/, a model for transformers in export/")
     _say("try next", style="bold")
     for arguments in _next_commands(run, folder, next(iter(after), "The ")):
-        _say("  " + " ".join(map(for_shell, [_from_here(sys.executable), *arguments])))
+        _say("  " + " ".join(map(for_shell, [*program_from_here(arguments[0]), *arguments[1:]])))
 
 
 def verdicts(result: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
@@ -243,26 +243,26 @@ def verdicts(result: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
 
 
 def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[str]]:
-    """What one can do with a finished run: ask its model, measure it, train another."""
+    """What one can do with a finished run, ask its model, measure it, train another: a command and its arguments."""
     config = read_config(run.path)
     task, format = config["task"]["name"], config["data"]["format"]
     if format == "instructions" and (run.export / "chat_template.jinja").exists():
-        yield [_program("scripts/generate.py"), f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
+        yield ["generate", f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
     elif task in ("causal_lm", "seq2seq"):
         opening = opening.removeprefix(config["data"].get("prefix") or "")  # which generate.py puts before it
         prompt = opening if len(opening) <= LONGEST_PROMPT else "YOUR_PROMPT"
-        yield [_program("scripts/generate.py"), f"run={folder}", f"prompt={prompt}"]
+        yield ["generate", f"run={folder}", f"prompt={prompt}"]
     elif task == "masked_lm":  # it predicts nothing of a whole text, and is there to learn labels next
         start = f"model.checkpoint={folder}/export"
-        yield [_program("train.py"), "data=sentiment", start, "data.path=YOUR_LABELLED_TEXTS.csv"]
+        yield ["train", "data=sentiment", start, "data.path=YOUR_LABELLED_TEXTS.csv"]
     else:
-        yield [_program("scripts/predict.py"), f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
-    yield [_program("scripts/evaluate.py"), f"run={folder}"]
+        yield ["predict", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
+    yield ["evaluate", f"run={folder}"]
     if config["data"]["path"] is None:
         data = "masked" if task == "masked_lm" else DATA_OF[format]
-        yield [_program("train.py"), *[f"data={data}"] * (data != "domain"), "data.path=YOUR_TEXT"]
+        yield ["train", *[f"data={data}"] * (data != "domain"), "data.path=YOUR_TEXT"]
     elif trial_overrides(run.path) is None:
-        yield [_program("train.py"), "-m", f"name={config['name']}_rates", *_rates(config), *_typed_again(run)]
+        yield ["train", "-m", f"name={config['name']}_rates", *_rates(config), *_typed_again(run)]
 
 
 def _rates(config: dict[str, Any]) -> list[str]:
@@ -276,24 +276,13 @@ def _typed_again(run: RunFolder) -> list[str]:
     return [as_one_value(each) for each in typed if each.partition("=")[0] not in ("name", "fresh", "optim.lr")]
 
 
-def _program(file: str) -> str:
-    """A program of the repository as one can type it here."""
-    return file if os.path.exists(file) else str(Path(__file__).parents[3] / file)
-
-
 def _say(text: str, style: str = "") -> None:
     """A line that stays one line, for copying."""
     console.print(Text(text, style=style), soft_wrap=True)
 
 
-def _from_here(path: str | Path) -> str:
-    """A path relative to the current folder where it lies below."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
-
-
 def _shown(run: RunFolder) -> str:
-    return _from_here(run.path)
+    return from_here(run.path)
 
 
 def model_card(config: Config, run: RunFolder) -> str:

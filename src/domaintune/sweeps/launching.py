@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config.formats import direction
 from domaintune.config.overrides import as_typed, quote
+from domaintune.config.programs import train_again
 from domaintune.config.schema import Config
 from domaintune.errors import UsageError
 from domaintune.runs.folder import RunFolder
@@ -240,7 +239,7 @@ class TrialLauncher(Launcher):
         if hydra.job.config_name != "train":
             flags += ["--config-name", hydra.job.config_name]
         run_dir = f"hydra.run.dir={quote(str(folder))}"
-        return [sys.executable, os.path.abspath(sys.argv[0]), *flags, *self._trial_overrides(each.overrides), run_dir]
+        return [*train_again(), *flags, *self._trial_overrides(each.overrides), run_dir]
 
 
 def _returned(trial: TrialRecord, worst: float) -> JobReturn:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from domaintune.config.programs import program
 from domaintune.config.wording import escaped_lines, for_shell
 from domaintune.files.writing import write_whole
 from domaintune.runs.outcomes import Sweep, Trial, read_sweep, shown, varied_keys
@@ -85,9 +86,9 @@ def print_board(board: Leaderboard, console: Console, failures: bool = True) -> 
             console.print(_text(ranking.why))
         if ranking.rows and ranking.rows[0].finished:
             best = best_trial(ranking)
-            measure = f"python scripts/evaluate.py {for_shell(f'run={best.folder}')}"
+            measure = f"{program('evaluate')} {for_shell(f'run={best.folder}')}"
             start = " ".join(map(for_shell, (*what_was_learnt(best), f"model.checkpoint=run:{best.folder}")))
-            told = f"the best trial: {measure} measures it, python train.py {start} starts from it"
+            told = f"the best trial: {measure} measures it, {program('train')} {start} starts from it"
             console.print(_text(told), soft_wrap=True)
     if not board.rankings:
         console.print("no trial has finished yet")

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from certifying.small import settings
+from domaintune.certifying.small import settings
 from domaintune.cli.arguments import default_config
 from domaintune.models.loading import load_model
 from domaintune.preparing import Prepared, prepare

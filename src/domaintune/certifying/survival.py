@@ -17,9 +17,8 @@ from typing import Any
 
 import lightning as L
 
-from certifying.small import settings
+from domaintune.certifying.small import settings
 
-TRAIN = Path(__file__).parents[2] / "train.py"
 STEPS = 24
 WHEN = "CERTIFY_KILL"
 # Where a run is killed, and how often such a moment passes unharmed: batches of a validation, writes of a checkpoint.
@@ -130,11 +129,11 @@ def train(shape: str, folder: Path, name: str, setting: dict[str, Any], kill: st
         "trainer.log_every_n_steps=1",
         "checkpoint.every_steps=3",
         *(f"{key}={value}" for key, value in setting.items()),
-        "+callbacks.killer={_target_: certifying.survival.Killer}",
+        "+callbacks.killer={_target_: domaintune.certifying.survival.Killer}",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment |= {WHEN: kill} if kill else {}
-    command = [sys.executable, str(TRAIN), *arguments]
+    command = [sys.executable, "-m", "domaintune", "train", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode > 0:
         print(done.stdout, done.stderr, file=sys.stderr)

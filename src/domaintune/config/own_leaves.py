@@ -1,0 +1,57 @@
+"""--config-dir: a person's own folder of leaves, which stands before conf/: a leaf that has the name of ours wins.
+
+Hydra itself puts that folder behind conf/, where such a leaf is never read.
+"""
+
+import os
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from domaintune.config.programs import CONF
+from domaintune.errors import UsageError
+
+OPTIONS = ("--config-dir", "-cd")
+FIXED = ("hydra", "paths")  # groups in which nothing is chosen
+
+_folder: str | None = None
+
+
+class OwnLeavesFirst(SearchPathPlugin):
+    """Hydra calls it as it starts."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if _folder is not None:
+            search_path.prepend(provider="command-line", path=f"file://{_folder}", anchor="main")
+
+
+def take_folder(arguments: list[str]) -> list[str]:
+    """Reads leaves from the folder that a command line names; returns the line without it.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    global _folder
+    typed = get_args_parser().parse_intermixed_args(arguments).config_dir
+    if typed is None:
+        return arguments
+    _folder = os.path.abspath(os.path.expanduser(typed))
+    if not os.path.isdir(_folder):
+        raise UsageError(f"--config-dir {typed}: no such folder")
+    Plugins.instance().register(OwnLeavesFirst)
+    behind = {number + 1 for number, argument in enumerate(arguments) if argument in OPTIONS}
+    named = {number for number, argument in enumerate(arguments) if argument.partition("=")[0] in OPTIONS}
+    return [argument for number, argument in enumerate(arguments) if number not in behind | named]
+
+
+def list_groups() -> str:
+    """The groups of conf/ and of a person's own folder with their choices, a line each."""
+    choices: dict[str, set[str]] = {}
+    for folder in (CONF, *([Path(_folder)] if _folder else [])):
+        for leaf in folder.glob("*/*.yaml"):
+            if not leaf.name.startswith("_") and leaf.parent.name not in FIXED:
+                choices.setdefault(leaf.parent.name, set()).add(leaf.stem)
+    return "\n".join(f"  {group:23}{', '.join(sorted(choices[group]))}" for group in sorted(choices))

@@ -1,0 +1,54 @@
+"""--config-dir names a folder whose leaves win over those of conf/."""
+
+from pathlib import Path
+
+import pytest
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+
+from domaintune.config import own_leaves
+from domaintune.config.own_leaves import OwnLeavesFirst, list_groups, take_folder
+from domaintune.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_leaves, "_folder", None)
+
+
+@pytest.mark.parametrize("typed", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"]])
+def test_the_folder_is_taken_out_of_the_line(tmp_path: Path, typed: list[str]) -> None:
+    folder = [word.format(tmp_path) for word in typed]
+    assert take_folder(["seed=1", *folder, "-m", "optim.lr=1,2"]) == ["seed=1", "-m", "optim.lr=1,2"]
+    path = ConfigSearchPathImpl()
+    path.append("hydra", "pkg://hydra.conf")
+    path.append("main", "file:///conf")
+    OwnLeavesFirst().manipulate_search_path(path)
+    assert [(each.provider, each.path) for each in path.get_path()] == [
+        ("hydra", "pkg://hydra.conf"),
+        ("command-line", f"file://{tmp_path}"),
+        ("main", "file:///conf"),
+    ]
+
+
+def test_a_folder_below_home_is_typed_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    take_folder(["--config-dir=~/mine"])
+    assert own_leaves._folder == str(tmp_path / "mine")
+
+
+def test_a_folder_that_is_not_there_is_told() -> None:
+    with pytest.raises(UsageError, match="--config-dir nowhere: no such folder"):
+        take_folder(["--config-dir", "nowhere"])
+
+
+def test_the_groups_have_ones_own_choices_too_and_no_bases(tmp_path: Path) -> None:
+    for leaf in ("model/mine.yaml", "model/_base.yaml", "schedule/saw.yaml"):
+        (tmp_path / leaf).parent.mkdir(exist_ok=True)
+        (tmp_path / leaf).write_text("")
+    take_folder(["--config-dir", str(tmp_path)])
+    groups = {line.split()[0]: line.split(maxsplit=1)[1].split(", ") for line in list_groups().splitlines()}
+    assert {"gpt2", "mine"} < set(groups["model"])
+    assert "_base" not in groups["model"]
+    assert groups["schedule"] == ["saw"]
+    assert "hydra" not in groups
