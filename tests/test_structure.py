@@ -22,11 +22,13 @@ LEVELS = [
     "data kernels optim",
     "models",
     "runs",
-    "cli tasks",
+    "tasks",
     "preparing callbacks",
     "sweeps trainers",
     "training",
-    "run_exports",
+    "run_exports certifying",
+    "cli",
+    "__main__",
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (

@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from domaintune import trainers, training
-from domaintune.cli.arguments import default_config
+from domaintune.config.composing import default_config
 from domaintune.config.schema import DataConfig, OptimConfig, SchedulerConfig
 from domaintune.data.datamodule import TextDataModule
 from domaintune.data.splitting import read_splits

@@ -63,7 +63,7 @@ Measure = Callable[[str, str, list[str]], dict[str, Any] | str]
 @contextmanager
 def prepared_run(given: argparse.Namespace) -> Iterator[tuple[Any, Path]]:
     """What `train` is given, and an empty folder."""
-    from domaintune.cli.arguments import default_config
+    from domaintune.config.composing import default_config
     from domaintune.preparing import prepare
 
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ CHARACTERS = 2.85  # of a token
 
 def make_corpus(file: Path, megabytes: float, document_tokens: int | None = None) -> None:
     """Writes documents of together so many megabytes, each of about so many tokens; None: of log-normal length."""
-    from domaintune.cli.arguments import default_config
+    from domaintune.config.composing import default_config
     from domaintune.data.embedded import embedded_corpus
 
     source = embedded_corpus(default_config().paths.cache)

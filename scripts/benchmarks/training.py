@@ -105,7 +105,7 @@ def config_of(given: argparse.Namespace, folder: str, *more: str) -> Any:
     """This program's config, on a checkpoint folder that holds a shape and a tokenizer."""
     from transformers import GPT2Config
 
-    from domaintune.cli.arguments import default_config
+    from domaintune.config.composing import default_config
     from domaintune.models.locating import ASSETS
 
     for file in (ASSETS / "gpt2_tiny").glob("tokenizer*"):

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from domaintune.cli.arguments import config_of_run
 from domaintune.config.schema import Config
 from domaintune.data.splitting import read_splits
 from domaintune.models.locating import ASSETS, locate
 from domaintune.preparing import Prepared
+from domaintune.runs.folder import config_of_run
 from domaintune.training import evaluate
 
 FOLDER = ASSETS / "gpt2_tiny"

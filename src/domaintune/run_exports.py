@@ -4,13 +4,12 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from domaintune.cli.arguments import config_of_run
 from domaintune.config.checks import has_export
 from domaintune.config.wording import escaped
 from domaintune.errors import UsageError
 from domaintune.files.cache import cached
 from domaintune.files.writing import checksum_file, is_whole
-from domaintune.runs.folder import HASHED, RunFolder
+from domaintune.runs.folder import HASHED, RunFolder, config_of_run
 
 FORMAT = 1  # raise when the same checkpoint would be exported otherwise
 

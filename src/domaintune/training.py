@@ -20,9 +20,9 @@ from domaintune.callbacks.isolation import IsolationProbe
 from domaintune.callbacks.samples import Samples
 from domaintune.callbacks.stopping import StopOnSignal
 from domaintune.callbacks.throughput import Throughput
-from domaintune.cli.arguments import default_config
 from domaintune.config.checks import MEASURED
 from domaintune.config.comparison import deciding
+from domaintune.config.composing import default_config
 from domaintune.config.schema import Config
 from domaintune.data.datamodule import TextDataModule, pad_token_id
 from domaintune.data.example_datamodule import ExampleDataModule

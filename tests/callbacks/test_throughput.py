@@ -11,7 +11,7 @@ import torch
 from domaintune.callbacks import compilation
 from domaintune.callbacks.compilation import Compilation
 from domaintune.callbacks.throughput import Throughput
-from domaintune.cli.arguments import default_config
+from domaintune.config.composing import default_config
 from domaintune.runs.checkpoints import WholeCheckpointIO
 from domaintune.runs.folder import RunFolder
 from domaintune.trainers import build_trainer

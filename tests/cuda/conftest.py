@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from domaintune import training
-from domaintune.cli.arguments import default_config
+from domaintune.config.composing import default_config
 from domaintune.preparing import prepare
 from domaintune.runs.folder import RunFolder
 

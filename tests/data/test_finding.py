@@ -443,7 +443,7 @@ def test_predictions_that_are_named_themselves_are_read_and_told(tmp_path: Path)
     file = home(tmp_path) / "labels.jsonl"
     beside = all_found([str(file), str(tmp_path / "a.csv")])
     assert [source.name for source in beside.sources] == [str(file), str(tmp_path / "a.csv")]
-    assert beside.notes == [f"{file} was written by scripts/predict.py; it is read since it is named itself"]
+    assert beside.notes == [f"{file} was written by python scripts/predict.py; it is read since it is named itself"]
 
 
 @pytest.mark.parametrize(("format", "beside"), [("labels", "README.md"), ("pairs", "a.txt"), ("entities", "README.md")])

@@ -149,7 +149,7 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path, cache: str) ->
     # From inside: whoever root becomes can't pass through the folders above.
     process = start(cache, tmp_path / "log", 0, "without root", folder=tmp_path / "locked")
     last = process.communicate(timeout=280)[1].splitlines()[-1]
-    assert last.startswith(f"domaintune.config.checks.UsageError: paths.cache={cache}: ")
+    assert last.startswith(f"domaintune.errors.UsageError: paths.cache={cache}: ")
     assert "Permission denied" in last
 
 

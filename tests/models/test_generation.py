@@ -1,6 +1,5 @@
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,8 +247,7 @@ def test_what_is_written_ends_in_no_half_character(tokenizer: Any) -> None:
 def test_what_is_streamed_ends_in_no_half_character(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
-    from generate import streamer_of
+    from domaintune.cli.generate import streamer_of
 
     ids = tokenizer("漢字", add_special_tokens=False)["input_ids"]
     assert len(ids) > 4, "its characters are cut into bytes"

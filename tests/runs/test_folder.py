@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from domaintune.cli.arguments import config_of_run
 from domaintune.config.checks import DEFAULT_LR, check
 from domaintune.config.schema import Config
 from domaintune.errors import RunError, UsageError
 from domaintune.files.writing import sha256_of
 from domaintune.runs import folder as recording
-from domaintune.runs.folder import RunFolder
+from domaintune.runs.folder import RunFolder, config_of_run
 
 HASHES: dict[str, str | None] = {"data": "d", "weights": "w"}
 

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 
 from domaintune.certifying.small import settings
-from domaintune.cli.arguments import default_config
+from domaintune.config.composing import default_config
 from domaintune.models.loading import load_model
 from domaintune.preparing import Prepared, prepare
 from domaintune.runs.folder import RunFolder

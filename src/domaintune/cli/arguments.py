@@ -4,34 +4,20 @@ import functools
 import sys
 import typing
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from domaintune.config.checks import check, find_run, no_such_setting, one_or_list
-from domaintune.config.overrides import kind_of, quote, read_text
-from domaintune.config.programs import CONF, usage_of
+from domaintune.config.checks import find_run, no_such_setting, one_or_list
+from domaintune.config.overrides import kind_of, read_text
+from domaintune.config.programs import usage_of
 from domaintune.config.schema import Config, PathsConfig
 from domaintune.errors import UsageError
-from domaintune.runs.folder import read_config
 
 TRUTHS = {  # as Hydra reads them
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
-
-
-@dataclass
-class PathsArguments:
-    """Where runs, sweeps and the cache are, as train has them; None where it is by default."""
-
-    logs: str | None = None
-    runs: str | None = None
-    sweeps: str | None = None
-    cache: str | None = None
 
 
 def split_arguments(arguments: list[str], usage: str) -> dict[str, str]:
@@ -137,23 +123,3 @@ def remind_of_chats(config: Config, export: Path, chat: bool) -> None:
     """Says that chat=true asks as training did, where a run may have learnt from chats."""
     if config.data.format == "instructions" and (export / "chat_template.jinja").exists() and not chat:
         print("note: of a run that learnt from chats, chat=true asks as its training did", file=sys.stderr)
-
-
-def default_config(*overrides: str, paths: PathsArguments | None = None) -> Config:
-    """What `python train.py`, with these overrides and paths, would run."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    chosen = {} if paths is None else {name: path for name, path in vars(paths).items() if path is not None}
-    given = [f"paths.{name}={quote(path)}" for name, path in chosen.items()]
-    inside_train = GlobalHydra.instance().is_initialized()
-    with nullcontext() if inside_train else initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("train", overrides=["logger=none", *given, *overrides]))
-
-
-def config_of_run(folder: Path) -> Config:
-    """The config that a run was made with, without what only its training was told."""
-    settings = read_config(folder)
-    # An earlier version took schedules and directions that are refused today.
-    settings["task"]["mode"], settings["scheduler"] = None, {"name": "constant"}
-    return check(OmegaConf.create(settings))

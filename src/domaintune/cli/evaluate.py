@@ -26,16 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from domaintune.cli.arguments import (
-    PathsArguments,
-    config_of_run,
-    default_config,
-    run_folder,
-    split_arguments,
-    typed,
-)
+from domaintune.cli.arguments import run_folder, split_arguments, typed
 from domaintune.cli.exiting import told
 from domaintune.config.checks import PATHS, check
+from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.schema import Config, DataConfig, PeftConfig
 from domaintune.config.wording import escaped
 from domaintune.data.documents import SIDES
@@ -48,7 +42,7 @@ from domaintune.models.families import check_family, check_vocabulary, check_wri
 from domaintune.models.locating import Checkpoint, locate, marks_of
 from domaintune.preparing import Prepared, check_block_size, labels_for
 from domaintune.run_exports import model_of_run
-from domaintune.runs.folder import RunFolder, say
+from domaintune.runs.folder import RunFolder, config_of_run, say
 
 SPLITS = ("train", "val", "test", "all")
 SETTINGS = ("data.", "trainer.precision", "trainer.accelerator", "model.checkpoint")

@@ -11,8 +11,9 @@ A finished run has its export/ already. Resumed, the run replaces it when it end
 import sys
 from dataclasses import dataclass, field
 
-from domaintune.cli.arguments import PathsArguments, default_config, run_folder, split_arguments, typed
+from domaintune.cli.arguments import run_folder, split_arguments, typed
 from domaintune.cli.exiting import told
+from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.programs import usage_of
 from domaintune.errors import UsageError
 from domaintune.run_exports import export_run

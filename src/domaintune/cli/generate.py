@@ -20,17 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from domaintune.cli.arguments import (
-    PathsArguments,
-    config_of_run,
-    default_config,
-    remind_of_chats,
-    run_folder,
-    split_arguments,
-    typed,
-)
+from domaintune.cli.arguments import remind_of_chats, run_folder, split_arguments, typed
 from domaintune.cli.exiting import told
 from domaintune.config.checks import find_checkpoint
+from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.programs import program
 from domaintune.config.schema import Config, DataConfig
 from domaintune.data.charsets import find_codec
@@ -41,6 +34,7 @@ from domaintune.errors import UsageError
 from domaintune.models.families import check_family, check_vocabulary, check_writes
 from domaintune.models.locating import locate
 from domaintune.run_exports import model_of_run
+from domaintune.runs.folder import config_of_run
 
 
 @dataclass

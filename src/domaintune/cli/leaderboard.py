@@ -11,8 +11,9 @@ Writes leaderboard.csv and report.html, one page to look at, into the sweep's fo
 import sys
 from dataclasses import dataclass, field
 
-from domaintune.cli.arguments import PathsArguments, default_config, split_arguments, sweep_folder, typed
+from domaintune.cli.arguments import split_arguments, sweep_folder, typed
 from domaintune.cli.exiting import told
+from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.programs import usage_of
 from domaintune.errors import UsageError
 from domaintune.sweeps.leaderboard import tell

@@ -24,9 +24,10 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from domaintune.cli.arguments import PathsArguments, default_config, split_arguments, typed
+from domaintune.cli.arguments import split_arguments, typed
 from domaintune.cli.exiting import told
 from domaintune.config.checks import check
+from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.programs import usage_of
 from domaintune.data.splitting import Splits, check_sides, read_splits
 from domaintune.errors import UsageError

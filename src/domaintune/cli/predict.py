@@ -24,18 +24,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from domaintune.cli.arguments import (
-    PathsArguments,
-    config_of_run,
-    default_config,
-    remind_of_chats,
-    run_folder,
-    split_arguments,
-    typed,
-)
+from domaintune.cli.arguments import remind_of_chats, run_folder, split_arguments, typed
 from domaintune.cli.exiting import told
-from domaintune.config.checks import CHOICES
-from domaintune.config.schema import TEXT_OR_TEXTS
+from domaintune.config.composing import PathsArguments, default_config
+from domaintune.config.schema import TEXT_OR_TEXTS, all_facts
 from domaintune.data.finding import passed_over
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
 from domaintune.errors import UsageError
@@ -43,6 +35,7 @@ from domaintune.files.output import Output, refuse_output
 from domaintune.files.progress import progress
 from domaintune.models.locating import locate, marks_of
 from domaintune.run_exports import model_of_run
+from domaintune.runs.folder import config_of_run
 
 CHUNK = 512  # rows that are predicted together; what a kill can lose
 NEW_TOKENS = 80  # of a language model
@@ -78,7 +71,7 @@ def check_arguments(arguments: Arguments) -> None:
         if (value := getattr(arguments, key)) is not None and value < 1:
             raise UsageError(f"{key}={value}: must be at least 1")
     for key in ("unit", "quoting"):
-        value, choices = getattr(arguments.data, key), CHOICES[f"data.{key}"]
+        value, choices = getattr(arguments.data, key), all_facts()[f"data.{key}"].choices
         if value not in (None, *choices):
             raise UsageError(f"data.{key}={value}: must be one of {', '.join(choices)}")
 

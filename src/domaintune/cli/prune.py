@@ -16,8 +16,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from domaintune.cli.arguments import PathsArguments, default_config, run_folder, split_arguments, sweep_folder, typed
+from domaintune.cli.arguments import run_folder, split_arguments, sweep_folder, typed
 from domaintune.cli.exiting import told
+from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.wording import escaped
 from domaintune.errors import RunError, UsageError
 from domaintune.runs.pruning import Unneeded, find_exports, find_unneeded

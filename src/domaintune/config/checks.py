@@ -5,7 +5,6 @@ This module imports nothing heavy: a wrong setting is told before torch and Ligh
 
 import importlib.util
 import json
-import math
 import os
 import re
 import sys
@@ -36,17 +35,12 @@ from domaintune.config.formats import (
 )
 from domaintune.config.hints import ELSEWHERE, nearest
 from domaintune.config.programs import program
-from domaintune.config.schema import Config, PathsConfig
+from domaintune.config.schema import Config, PathsConfig, all_facts
 from domaintune.config.wording import for_shell
 from domaintune.errors import UsageError
 
 PATHS = ("path", "val_path", "test_path")  # of the data group
 PARTS = ("callbacks", "logger")  # groups whose members are parts with a `_target_`
-# Settings in which no empty text can be meant.
-FILLED = (
-    *("name", "model.checkpoint", "data.text_column", "data.label_separator", "data.group_column", "data.encoding"),
-    *("data.subset", "data.split", *(f"data.{path}" for path in PATHS)),
-)
 EXPORT_NOTES = "domaintune.json"  # in an export: what this program knows of it
 RUN = "run:"  # before the name of a run in model.checkpoint
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name
@@ -54,66 +48,6 @@ WATCHERS = ("EarlyStopping", "ModelCheckpoint")  # Lightning's, which take `min`
 DEFAULT_LR = 5e-5  # what Hugging Face's Trainer takes too; suits checkpoints of 100M parameters and more
 DEFAULT_LORA_LR = 5e-4  # LoRA learns best at ten times that (Schulman et al., "LoRA Without Regret", 2025)
 MEASURED = ("measured_lr", "measured_lora_lr")  # of the model group: {checkpoint: the rate that was measured for it}
-
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "model.init": ("pretrained", "random"),
-    "model.frozen_dtype": ("float32", "bfloat16"),
-    "peft.name": ("none", "lora"),
-    "task.name": tuple(FORMATS),
-    "task.class_weights": ("none", "balanced"),
-    "task.mode": ("min", "max"),
-    "data.unit": ("file", "paragraph", "line"),
-    "data.format": tuple(ROLES),
-    "data.embedded": ("domain", "topic", "entities", "summaries"),
-    "data.quoting": ("csv", "none"),
-    "data.marks": ("end",),
-    "data.dedup": ("exact", "near", "none"),
-    "data.batching": ("packed", "padded", "concatenated"),
-    "scheduler.name": ("cosine", "linear", "constant"),
-    "checkpoint.keep": ("all", "best"),
-    "run.on_nonfinite": ("stop", "skip"),
-    "trainer.precision": ("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
-}
-
-# key: (lowest, highest, whether the lowest itself is allowed)
-INF = float("inf")
-RANGES: dict[str, tuple[float, float, bool]] = {
-    "seed": (0, 2**32 - 1, True),
-    "model.dropout": (0, 0.99, True),
-    "model.attention_dropout": (0, 0.99, True),
-    "peft.rank": (1, INF, True),
-    "peft.alpha": (0, INF, False),
-    "peft.dropout": (0, 0.99, True),
-    "data.val_fraction": (0, 0.9, True),
-    "data.test_fraction": (0, 0.9, True),
-    "data.split_seed": (0, 2**32 - 1, True),
-    "data.block_size": (2, INF, True),
-    "data.target_size": (2, INF, True),
-    "task.mask_fraction": (0, 0.9, False),
-    "task.generate_examples": (0, INF, True),
-    "data.batch_size": (1, INF, True),
-    "data.num_workers": (0, INF, True),
-    "optim.lr": (0, INF, False),
-    "optim.weight_decay": (0, INF, True),
-    "optim.eps": (0, INF, False),
-    "optim.layer_decay": (0, 1, False),
-    "optim.head_lr": (0, INF, False),
-    "scheduler.warmup_steps": (0, INF, True),
-    "scheduler.min_lr_rate": (0, 1, True),
-    "trainer.num_nodes": (1, INF, True),
-    "trainer.accumulate_grad_batches": (1, INF, True),
-    "trainer.gradient_clip_val": (0, INF, True),
-    "trainer.val_check_interval": (0, INF, False),
-    "trainer.limit_train_batches": (0, INF, False),
-    "trainer.limit_val_batches": (0, INF, False),
-    "trainer.log_every_n_steps": (1, INF, True),
-    "checkpoint.every_steps": (1, INF, True),
-    "checkpoint.every_minutes": (0, INF, False),
-    "run.max_skipped": (0, INF, True),
-    "sweep.n_trials": (1, INF, True),
-    "launcher.n_jobs": (1, INF, True),
-}
 
 
 def check(composed: DictConfig) -> Config:
@@ -270,22 +204,12 @@ def one_or_list(what: str, problems: list[str]) -> str:
     return f"{what}: {problems[0]}" if len(problems) == 1 else f"{what}:\n  - " + "\n  - ".join(problems)
 
 
-FREE = (
-    "callbacks",
-    "logger",
-    *(f"model.{name}" for name in MEASURED),
-    "data.columns",
-    "data.roles",
-    "trainer.max_time",
-    "sweep.max_time",
-)  # their keys are not ours
-
-
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every setting of a config in plain containers; what FREE names is one setting."""
+    """(dotted name, value) of every setting in plain containers; what has keys of its own is one setting."""
+    known = all_facts()
     for key, value in node.items():
         path = f"{prefix}{key}"
-        if isinstance(value, dict) and path not in FREE:
+        if isinstance(value, dict) and not (path in known and known[path].own_keys):
             yield from leaves(value, f"{path}.")
         else:
             yield path, value
@@ -325,17 +249,17 @@ def no_such_setting(key: str, settings: Any = Config) -> str:
 
 
 def _ranges(schema: Any, wrong: dict[str, str]) -> Iterator[str]:
-    for key, choices in CHOICES.items():
-        value = OmegaConf.select(schema, key)
-        if key not in wrong and value is not None and value not in choices:
-            yield f"{key}={value}: must be one of {', '.join(choices)}{nearest(str(value), list(choices))}"
-    for key, (low, high, inclusive) in RANGES.items():
-        value = OmegaConf.select(schema, key)
+    """Settings that are none of their choices, or out of their range."""
+    for key, facts in all_facts().items():
+        value = OmegaConf.select(schema, key, throw_on_missing=False)
         if key in wrong or value is None:
             continue
-        if not (low <= value <= high and math.isfinite(value) and (inclusive or value != low)):
-            least = f"at least {low:g}" if inclusive else f"above {low:g}"
-            yield f"{key}={value:g}: must be {least}" + (f" and at most {high:g}" if high != INF else "")
+        if facts.choices and value not in facts.choices:
+            yield (
+                f"{key}={value}: must be one of {', '.join(facts.choices)}{nearest(str(value), list(facts.choices))}"
+            )
+        elif isinstance(value, int | float) and not facts.has_in_range(value):
+            yield f"{key}={value:g}: must be {facts.range_in_words()}"
 
 
 def _together(schema: Any) -> Iterator[str]:
@@ -343,7 +267,7 @@ def _together(schema: Any) -> Iterator[str]:
     trainer, data, betas = schema.trainer, schema.data, schema.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"optim.betas={list(betas)}: must be two numbers, at least 0 and below 1"
-    for key in FILLED:
+    for key in (key for key, facts in all_facts().items() if facts.filled):
         if OmegaConf.select(schema, key) in ("", []):
             yield f"{key}= is empty"
     for role, column in data.columns.items():

@@ -5,38 +5,19 @@ import datetime
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from domaintune.config.checks import MEASURED, default_lr, ends_by_time_alone, leaves, needs_direction
-from domaintune.config.schema import Config
+from domaintune.config.checks import default_lr, ends_by_time_alone, leaves, needs_direction
+from domaintune.config.schema import Config, all_facts
 
-# Settings that cannot move the numbers: a run may go on with others.
-MAY_DIFFER = (
-    "name",
-    "fresh",
-    *(f"model.{name}" for name in MEASURED),  # optim.lr is what came of them
-    "data.num_workers",
-    "trainer.log_every_n_steps",
-    "checkpoint.",
-    "run.",
-    "callbacks.progress.",
-    "callbacks.samples.",
-    "callbacks.throughput.",
-    "sweep.",
-    "launcher.",
-    "logger.",
-    "paths.",
-)
-# Settings that only say where something lies: whether it is the same is known by the hashes of what it holds.
-DATA_NAMES = (
-    *("data.path", "data.val_path", "data.test_path", "data.subset", "data.split"),
-    *("data.encoding", "data.quoting", "data.strict"),  # how the same texts were written down
-)
+# Callbacks that cannot move the numbers.
+LOOKING_ON = ("progress", "samples", "throughput")
+# Settings that only say where data lies: whether it is the same is known by the hashes of what it holds.
+DATA_NAMES = tuple(key for key, facts in all_facts().items() if facts.names_data)
 CHECKPOINT_NAME = "model.checkpoint"
-# Settings that a run may go on with where they let it train longer.
-EXTENDABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -103,12 +84,21 @@ def has_default_lr(config: dict[str, Any]) -> bool:
 
 def may_differ(key: str) -> bool:
     """Whether a setting cannot move the numbers."""
-    return f"{key}.".startswith(MAY_DIFFER)
+    return f"{key}.".startswith(_unmoving())
+
+
+@functools.cache
+def _unmoving() -> tuple[str, ...]:
+    """How the names of settings begin that cannot move the numbers."""
+    groups = [each.name for each in fields(Config) if not each.metadata.get("moves_numbers", True)]
+    alone = [key for key, facts in all_facts().items() if not facts.moves_numbers]
+    return tuple(f"{name}." for name in (*groups, *alone, *(f"callbacks.{part}" for part in LOOKING_ON)))
 
 
 def is_longer(key: str, old: Any, new: Any) -> bool:
     """Whether a setting has changed so that a run trains longer."""
-    return key in EXTENDABLE and limit(old) < limit(new)
+    facts = all_facts().get(key)
+    return facts is not None and facts.lengthens and limit(old) < limit(new)
 
 
 def limit(value: Any) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from domaintune.config.checks import rates_of
+from domaintune.config.checks import check, rates_of
 from domaintune.config.comparison import CHECKPOINT_NAME, DATA_NAMES, differences, has_default_lr, is_longer
 from domaintune.config.overrides import typed_arguments
 from domaintune.config.programs import CLONE, IS_CLONE, is_called_as_command, program
@@ -346,6 +346,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     content = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def config_of_run(folder: Path) -> Config:
+    """The config that a run was made with, without what only its training was told."""
+    settings = read_config(folder)
+    # An earlier version took schedules and directions that are refused today.
+    settings["task"]["mode"], settings["scheduler"] = None, {"name": "constant"}
+    return check(OmegaConf.create(settings))
 
 
 def now() -> str:

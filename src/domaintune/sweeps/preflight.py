@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from domaintune.cli.exiting import told_by_hydra
 from domaintune.config.checks import check, check_callbacks, one_or_list
+from domaintune.config.hydra_errors import told_by_hydra
 from domaintune.config.schema import Config
 from domaintune.errors import UsageError
 from domaintune.preparing import prepare
