@@ -38,6 +38,14 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(ASSETS / "gpt2_tiny")
 
 
+@pytest.fixture(autouse=True)
+def no_chat_template(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Data of chats gives a tokenizer a template, and all tests share one tokenizer."""
+    yield
+    if "tokenizer" in request.fixturenames:
+        request.getfixturevalue("tokenizer").chat_template = None
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """A folder for `model.checkpoint`: random GPT-2 weights and a tokenizer. Copy it before changing it."""

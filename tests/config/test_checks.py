@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from domaintune.cli.arguments import CONF
 from domaintune.config.checks import DEFAULT_LORA_LR, DEFAULT_LR, check, check_callbacks, leaves, no_such_setting
 from domaintune.config.comparison import differences, has_default_lr, is_longer
 from domaintune.config.formats import CLASS_F1, LOGGED, MONITORS, direction
 from domaintune.config.hints import ELSEWHERE, nearest
+from domaintune.config.programs import CONF
 from domaintune.config.schema import Config
 from domaintune.errors import UsageError
 
