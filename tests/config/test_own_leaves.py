@@ -6,7 +6,8 @@ import pytest
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 
 from domaintune.config import own_leaves
-from domaintune.config.own_leaves import OwnLeavesFirst, list_groups, take_folder
+from domaintune.config.help import list_groups
+from domaintune.config.own_leaves import OwnLeavesFirst, take_folder
 from domaintune.errors import UsageError
 
 

@@ -19,7 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from domaintune.config.checks import PARTS, no_such_setting
-from domaintune.config.own_leaves import list_groups, take_folder
+from domaintune.config.help import list_groups, list_settings
+from domaintune.config.own_leaves import take_folder
 from domaintune.config.programs import program
 from domaintune.config.schema import Config
 from domaintune.errors import UsageError
@@ -406,6 +407,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("expand_user", os.path.expanduser, replace=True)
     OmegaConf.register_new_resolver("program", program, replace=True)
     OmegaConf.register_new_resolver("groups", list_groups, replace=True)
+    OmegaConf.register_new_resolver("settings", list_settings, replace=True)
 
 
 def _make_dict(*words: str) -> dict[str, str]:

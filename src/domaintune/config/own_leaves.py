@@ -15,7 +15,6 @@ from domaintune.config.programs import CONF
 from domaintune.errors import UsageError
 
 OPTIONS = ("--config-dir", "-cd")
-FIXED = ("hydra", "paths")  # groups in which nothing is chosen
 
 _folder: str | None = None
 
@@ -26,6 +25,11 @@ class OwnLeavesFirst(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if _folder is not None:
             search_path.prepend(provider="command-line", path=f"file://{_folder}", anchor="main")
+
+
+def folders() -> list[Path]:
+    """Where leaves are read: conf/, and a person's own folder."""
+    return [CONF, *([Path(_folder)] if _folder else [])]
 
 
 def take_folder(arguments: list[str]) -> list[str]:
@@ -45,13 +49,3 @@ def take_folder(arguments: list[str]) -> list[str]:
     behind = {number + 1 for number, argument in enumerate(arguments) if argument in OPTIONS}
     named = {number for number, argument in enumerate(arguments) if argument.partition("=")[0] in OPTIONS}
     return [argument for number, argument in enumerate(arguments) if number not in behind | named]
-
-
-def list_groups() -> str:
-    """The groups of conf/ and of a person's own folder with their choices, a line each."""
-    choices: dict[str, set[str]] = {}
-    for folder in (CONF, *([Path(_folder)] if _folder else [])):
-        for leaf in folder.glob("*/*.yaml"):
-            if not leaf.name.startswith("_") and leaf.parent.name not in FIXED:
-                choices.setdefault(leaf.parent.name, set()).add(leaf.stem)
-    return "\n".join(f"  {group:23}{', '.join(sorted(choices[group]))}" for group in sorted(choices))

@@ -99,7 +99,7 @@ def _unmoving(facts: Facts) -> Facts:
 class ModelConfig:
     checkpoint: str = setting(
         MISSING,
-        "a folder, the id of a model on the Hub, embedded:gpt2_tiny, or run:NAME, the export of a run",
+        "what training starts from: a folder, the id of a model on the Hub, embedded:gpt2_tiny, or run:NAME",
         filled=True,
     )
     init: str = setting(
@@ -179,14 +179,14 @@ class DataConfig:
     )
     path: Any = setting(
         None,
-        "a file, a folder, a pattern, a list of them, or the id of a data set on the Hub; null: the embedded text",
+        "your text: a file, a folder, a pattern, a list of them, or a data set on the Hub; null: the embedded text",
         kind="text or texts",
         filled=True,
         names_data=True,
     )
     val_path: Any = setting(
         None,
-        "a validation set of one's own; that part of path is then trained on",
+        "a validation set of your own; without it data.val_fraction is held out",
         kind="text or texts",
         filled=True,
         names_data=True,
@@ -293,13 +293,13 @@ class TrainerConfig:
     strategy: str = setting("auto", "how several devices work together: ddp, fsdp, ...")
     precision: str = setting(
         "auto",
-        "auto: bf16-mixed where the device computes it natively, else 32",
+        "number format; auto: bf16-mixed where the device computes it natively, else 32",
         choices=("auto", "32", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
     )
     max_epochs: int | None = setting(
-        None, "null: as many as max_steps needs, and 1 where that is not set; -1: no limit", lengthens=True
+        None, "passes over the training text; null: as many as max_steps needs, else 1; -1: no limit", lengthens=True
     )
-    max_steps: int = setting(-1, "optimizer steps; -1: no limit", lengthens=True)
+    max_steps: int = setting(-1, "optimizer steps to train for; -1: no limit", lengthens=True)
     max_time: Any = setting(None, "days:hours:minutes:seconds", lengthens=True, own_keys=True)
     accumulate_grad_batches: int = setting(1, "micro-batches of an optimizer step", low=1)
     gradient_clip_val: float | None = setting(None, "the largest norm of a step's gradient; null: any", low=0)
@@ -348,7 +348,7 @@ class SweepConfig:
 @dataclass
 class LauncherConfig:
     n_jobs: int = setting(1, "trials at a time", low=1)
-    job: dict[str, Any] = setting({}, "of launcher=slurm: what a job asks for")
+    job: dict[str, Any] = setting({}, "of launcher=slurm: what a job asks for", own_keys=True)
 
 
 @dataclass
@@ -363,11 +363,11 @@ class PathsConfig:
 class Config:
     """A whole run. `check` makes one from what Hydra composed."""
 
-    name: str = setting(MISSING, "of the run: the same name again resumes it", filled=True, moves_numbers=False)
-    fresh: bool = setting(False, "true: the folder of an earlier run of this name is moved aside", moves_numbers=False)
-    seed: int = setting(
-        0, "of weights that start at random, of dropout and of the order of the data", low=0, high=2**32 - 1
+    name: str = setting(
+        MISSING, "what the run is called; the same name again resumes it", filled=True, moves_numbers=False
     )
+    fresh: bool = setting(False, "true: the folder of an earlier run of this name is moved aside", moves_numbers=False)
+    seed: int = setting(0, "of new weights, of dropout and of the order of the data", low=0, high=2**32 - 1)
     deterministic: bool = setting(
         False, "true: only algorithms that give the same bits every time, where the device has them"
     )
