@@ -13,7 +13,9 @@ class BuildWithConf(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            shutil.copytree("conf", Path(self.build_lib) / "domaintune" / "conf", dirs_exist_ok=True)
+            conf = Path(self.build_lib) / "domaintune" / "conf"
+            shutil.rmtree(conf, ignore_errors=True)  # of an earlier build
+            shutil.copytree("conf", conf)
 
 
 setup(cmdclass={"build_py": BuildWithConf})

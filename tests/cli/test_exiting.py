@@ -42,7 +42,7 @@ def test_other_errors_of_the_system_keep_their_traceback() -> None:
 def test_a_reader_who_has_read_enough_ends_a_command_quietly() -> None:
     program = """
 import sys
-from domaintune.cli.exiting import (told)
+from domaintune.cli.exiting import told
 @told
 def main():
     sys.stdin.read()

@@ -79,4 +79,7 @@ def test_what_can_be_pasted_stands_beside_the_python_that_runs(monkeypatch: pyte
     assert programs.program_from_here("evaluate") == [sys.executable, str(CLONE / "scripts/evaluate.py")]
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
     monkeypatch.setattr(sys, "argv", ["/somewhere/domaintune"])
-    assert programs.program_from_here("evaluate") == [".venv/bin/domaintune", "evaluate"]
+    assert programs.program_from_here("evaluate") == ["/somewhere/domaintune", "evaluate"]
+    monkeypatch.setattr(programs, "_is_module", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/__main__.py"])
+    assert programs.program_from_here("evaluate") == [".venv/bin/python", "-m", "domaintune", "evaluate"]

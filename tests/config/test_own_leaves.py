@@ -17,9 +17,10 @@ def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("typed", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"]])
-def test_the_folder_is_taken_out_of_the_line(tmp_path: Path, typed: list[str]) -> None:
+def test_the_folder_stands_before_conf_and_in_the_line_of_further_processes(tmp_path: Path, typed: list[str]) -> None:
     folder = [word.format(tmp_path) for word in typed]
-    assert take_folder(["seed=1", *folder, "-m", "optim.lr=1,2"]) == ["seed=1", "-m", "optim.lr=1,2"]
+    taken = take_folder(["seed=1", *folder, "-m", "optim.lr=1,2"])
+    assert taken == ["seed=1", "-m", "optim.lr=1,2", "--config-dir", str(tmp_path)]
     path = ConfigSearchPathImpl()
     path.append("hydra", "pkg://hydra.conf")
     path.append("main", "file:///conf")

@@ -58,12 +58,14 @@ def attend(connection: socket.socket) -> dict[str, Any]:
         return {**asked, "streams": streams}
     for stream in streams:
         os.close(stream)
-    connection.sendall(f"{child}\n".encode())
+    with suppress(BrokenPipeError):
+        connection.sendall(f"{child}\n".encode())
     ended = os.pidfd_open(child)
     ready, _, _ = select.select([ended, connection], [], [])
     if ended not in ready:
-        with suppress(ProcessLookupError):
-            (os.killpg if asked["leads"] else os.kill)(child, signal.SIGKILL)
+        for kill in (os.kill, *([os.killpg] if asked["leads"] else [])):  # it may not lead a session yet
+            with suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     with suppress(BrokenPipeError):
         connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
@@ -107,6 +109,10 @@ def become(asked: dict[str, Any]) -> None:
         runpy.run_path(asked["file"], run_name="__main__")
     except SystemExit as stopped:
         code = stopped.code
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
@@ -114,15 +120,20 @@ def become(asked: dict[str, Any]) -> None:
 
 
 def end(code: Any) -> None:
-    """Ends as the interpreter does, without freeing what was imported, which takes longer than most commands."""
+    """Ends as the interpreter does, without freeing what was imported, which takes longer than most commands.
+
+    What goes wrong only while the interpreter frees objects is not seen so.
+    """
     if not isinstance(code, int | None):
         print(code, file=sys.stderr)
         code = 1
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        try:
             stream.flush()
+        except OSError:
+            code = code or 120
     os._exit(code or 0)
 
 

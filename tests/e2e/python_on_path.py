@@ -14,9 +14,16 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 LIMIT_SECONDS = 580
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def forward(number: int, _: object) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(int(process), number)
+
 
 _, place, python, *arguments = sys.argv
 if not arguments or arguments[0].startswith("-"):
@@ -51,7 +58,7 @@ with socket.socket(socket.AF_UNIX) as connection:
         os.execv(sys.executable, [sys.executable, file, *arguments])
     for number in SIGNALS:
         if number not in asked["ignored"]:
-            signal.signal(number, lambda number, _: os.kill(int(process), number))
+            signal.signal(number, forward)
     code = int(answer.read())
 if code < 0:
     signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None

@@ -67,6 +67,7 @@ def test_it_trains_measures_and_writes(domaintune: Run, quick: list[str]) -> Non
     assert domaintune("generate", "run=first", "prompt=The ", "max_new_tokens=3").startswith("The ")
     tried = [line.split()[0:2] for line in printed.splitlines() if re.match(r"  \S*domaintune \w+ ", line)]
     assert [words[1] for words in tried] == ["generate", "evaluate", "train"]
+    assert all(Path(words[0]).resolve() == domaintune.command.resolve() for words in tried)  # type: ignore[attr-defined]
 
 
 def test_two_processes_and_the_trials_of_a_sweep_are_started_as_it_was(domaintune: Run, quick: list[str]) -> None:
@@ -87,7 +88,12 @@ def test_a_leaf_of_ones_own_wins_over_ours_of_that_name(domaintune: Run, small_m
     own = ("--config-dir", "mine", "model=gpt2", "optim=fast")
     domaintune("train", "name=own", *own, *rest)
     domaintune("train", "-m", "name=owns", *own, *rest, "seed=0,1")
+    domaintune("train", "name=own_two", *own, *rest, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     assert "fast" in domaintune("train", "--config-dir", "mine", "--help")
+
+
+def test_it_certifies(domaintune: Run) -> None:
+    assert "2 of 2 hold" in domaintune("certify", "gradients", "--micro", "16", "--processes", "1")
 
 
 def test_a_wrong_setting_and_help_name_the_command(domaintune: Run) -> None:

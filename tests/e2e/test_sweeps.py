@@ -58,8 +58,8 @@ def quick(quick: list[str]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def start(start):
-    """Starts a sweep and leaves it running."""
-    return lambda *arguments, **environment: start("-m", *arguments, **environment)
+    """Starts a sweep and leaves it running; in a fresh interpreter, so that commands tell its processes."""
+    return lambda *arguments, **environment: start("-m", *arguments, python=sys.executable, **environment)
 
 
 def folder_of(command: Any, name: str) -> Path:
@@ -255,7 +255,7 @@ def test_a_trial_of_several_processes_does_not_start_the_sweep_again(command, qu
 @pytest.mark.slow
 def test_a_killed_parent_takes_workers_of_its_trials_with_it(command, start, quick, fates):
     workers = ("data.num_workers=2", "optim.lr=1e-2", "+callbacks.fate={_target_: fates.Fate, what: slow}")
-    process = start("name=orphans", *quick, *workers, python=sys.executable, **fates)
+    process = start("name=orphans", *quick, *workers, **fates)
     folder = folder_of(command, "orphans")
     wait_until((folder / "single" / "checkpoints" / "last.ckpt").exists, process)
     assert len(processes_in(folder)) >= 3  # the trial, and its workers

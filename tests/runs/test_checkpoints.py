@@ -11,7 +11,7 @@ import torch
 
 from domaintune.errors import RunError
 from domaintune.files.writing import is_whole
-from domaintune.runs import checkpoints as saving
+from domaintune.runs import checkpoints
 from domaintune.runs.checkpoints import WholeCheckpointIO
 
 
@@ -65,7 +65,7 @@ def test_wherever_saving_ends_a_whole_checkpoint_is_there(
     save(tmp_path, 1.0)
     last = save(tmp_path, 2.0)
     with monkeypatch.context() as patched:
-        holder: Any = os if where == "replace" else saving
+        holder: Any = os if where == "replace" else checkpoints
         original, calls = getattr(holder, where), []
 
         def killed(*arguments: Any) -> Any:
@@ -96,7 +96,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, monkeypat
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(saving, "flush", full)
+    monkeypatch.setattr(checkpoints, "flush", full)
     with pytest.raises(RunError, match=r"last\.ckpt can't be written: .*No space left on device"):
         save(tmp_path, 2.0)
     assert value_of(last) == 1
@@ -121,7 +121,7 @@ def test_a_signal_while_saving_is_no_full_disk(tmp_path: Path, monkeypatch: pyte
     def signalled(*_: Any) -> None:
         raise SystemExit(143)
 
-    monkeypatch.setattr(saving.hashlib, "sha256", lambda: SimpleNamespace(update=signalled))
+    monkeypatch.setattr(checkpoints.hashlib, "sha256", lambda: SimpleNamespace(update=signalled))
     with pytest.raises(SystemExit, match="143"):
         save(tmp_path, 2.0)
     monkeypatch.undo()

@@ -32,7 +32,16 @@ def certify_gradients(given: argparse.Namespace, folder: Path) -> list[dict[str,
     """Rows of the table; the cases of two processes are computed by two processes."""
     rows = []
     for processes in given.processes or PROCESSES:
-        command = [sys.executable, sys.argv[0], "gradients", "--folder", str(folder), "--shape", given.shape]
+        command = [
+            sys.executable,
+            "-m",
+            "domaintune.cli.certify",
+            "gradients",
+            "--folder",
+            str(folder),
+            "--shape",
+            given.shape,
+        ]
         done = subprocess.run(
             [*command, "--worker", str(processes), "--micro", *map(str, given.micro)],
             stdout=subprocess.PIPE,

@@ -18,6 +18,7 @@ from typing import Any
 import lightning as L
 
 from domaintune.certifying.small import settings
+from domaintune.runs import checkpoints
 
 STEPS = 24
 WHEN = "CERTIFY_KILL"
@@ -52,16 +53,14 @@ class Killer(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         self.trainer = trainer
-        from domaintune.runs import checkpoints as saving
-
-        write = saving._Hashing.write
+        write = checkpoints._Hashing.write
 
         def counted(file: Any, part: Any) -> int:
             written = write(file, part)
             self._reached("saving")
             return written
 
-        setattr(saving._Hashing, "write", counted)  # noqa: B010
+        setattr(checkpoints._Hashing, "write", counted)  # noqa: B010
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._reached("forward")
@@ -109,7 +108,7 @@ def certify_resume(given: argparse.Namespace, folder: Path) -> Iterator[dict[str
 
 
 def train(shape: str, folder: Path, name: str, setting: dict[str, Any], kill: str | None = None) -> int:
-    """Runs train.py in a process of its own; its exit status, negative for a signal.
+    """Runs train in a process of its own; its exit status, negative for a signal.
 
     Args:
         kill: the moment, the step and how many such moments pass unharmed; None lets it end.
@@ -146,9 +145,8 @@ def hashes(run: Path) -> dict[str, str]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     last, best = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("last", "best"))
-    logging.getLogger("tensorboard").setLevel(
-        logging.ERROR
-    )  # that it leaves out what was drawn twice is what is wanted
+    # That it leaves out what was drawn twice is what is wanted.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     curves = {

@@ -205,7 +205,3 @@ def main() -> None:
     for name, value in metrics.items():
         table.add_row(Text(escaped(name.removeprefix("test/"))), f"{value:.6g}")
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -27,12 +27,8 @@ class Arguments:
 
 @told
 def main() -> None:
-    usage, arguments = usage_of(__doc__ or ""), Arguments()
+    usage, arguments = __doc__ or "", Arguments()
     typed(arguments, split_arguments(sys.argv[1:], usage))
     if not arguments.run:
-        raise UsageError(f"give run=NAME\n{usage}")
+        raise UsageError(f"give run=NAME\n{usage_of(usage)}")
     print(export_run(run_folder(arguments.run, default_config(paths=arguments.paths).paths)))
-
-
-if __name__ == "__main__":
-    main()

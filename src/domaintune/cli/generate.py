@@ -176,7 +176,3 @@ def main() -> None:
     for number, prompt in enumerate(prompts):
         print("\n---\n" * (number > 0) + prompt, end="\n\n" if arguments.chat else "", flush=True)
         continue_text(model, tokenizer, encode(prompt), sampling, streamer)
-
-
-if __name__ == "__main__":
-    main()

@@ -39,7 +39,3 @@ def main() -> None:
         print(f"error: there is no command {first}{nearest(first, list(COMMANDS))}\n{USAGE}", file=sys.stderr)
         raise SystemExit(2)
     import_module(f"domaintune.cli.{name}").main()
-
-
-if __name__ == "__main__":
-    main()

@@ -102,11 +102,11 @@ def density(tokenizer: Tokenizer, documents: list[str]) -> float:
 
 @told
 def main() -> None:
-    usage, asked = usage_of(__doc__ or ""), Arguments()
+    usage, asked = __doc__ or "", Arguments()
     settings = split_arguments(sys.argv[1:], usage)
     typed(asked, {key: settings.pop(key) for key in list(settings) if key.split(".")[0] in vars(asked)})
     if not asked.out:
-        raise UsageError(f"give out=FOLDER\n{usage}")
+        raise UsageError(f"give out=FOLDER\n{usage_of(usage)}")
     if asked.vocabulary <= BYTES + 1:
         raise UsageError(f"vocabulary={asked.vocabulary}: {BYTES + 1} are the bytes and the end of a text; give more")
     out = Path(asked.out).expanduser()
@@ -130,7 +130,3 @@ def main() -> None:
     held_out = [text for text, _ in zip(texts(splits, "val"), range(SAMPLE), strict=False)]
     say(f"{tokenizer.get_vocab_size():,} tokens, {density(tokenizer, held_out):.2f} a character of the validation side")
     say(f"saved in {out}")
-
-
-if __name__ == "__main__":
-    main()

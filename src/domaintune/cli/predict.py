@@ -52,7 +52,7 @@ class DataArguments:
 @dataclass
 class Arguments:
     run: str = ""
-    input: Any = field(default=None, metadata=TEXT_OR_TEXTS)
+    input: Any = field(default=None, metadata={"kind": TEXT_OR_TEXTS})
     output: str = ""
     data: DataArguments = field(default_factory=DataArguments)
     paths: PathsArguments = field(default_factory=PathsArguments)
@@ -130,7 +130,3 @@ def main() -> None:
                 advance(len(chunk))
         output.finish()
     print(f"{total:,} rows in {output.file}" + f", {done:,} of them from before" * (done > 0))
-
-
-if __name__ == "__main__":
-    main()

@@ -92,7 +92,3 @@ def main() -> None:
     print(f"{megabytes(sum(each.size for each in found)):>14}  in all")
     if arguments.yes or is_agreed(found):
         remove(found)
-
-
-if __name__ == "__main__":
-    main()

@@ -36,7 +36,3 @@ def run_one(composed: DictConfig) -> float:
 
 def main() -> None:
     run_command(run_one)
-
-
-if __name__ == "__main__":
-    main()

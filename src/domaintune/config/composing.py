@@ -3,6 +3,9 @@
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
 from domaintune.config.checks import check
 from domaintune.config.overrides import quote
 from domaintune.config.programs import CONF
@@ -20,10 +23,7 @@ class PathsArguments:
 
 
 def default_config(*overrides: str, paths: PathsArguments | None = None) -> Config:
-    """What `python train.py`, with these overrides and paths, would run."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
+    """What train would run with these overrides and paths."""
     chosen = {} if paths is None else {name: path for name, path in vars(paths).items() if path is not None}
     given = [f"paths.{name}={quote(path)}" for name, path in chosen.items()]
     inside_train = GlobalHydra.instance().is_initialized()

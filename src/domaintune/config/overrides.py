@@ -1,4 +1,4 @@
-"""What a person types as `key=value`, and what it means: the same in train.py, in its sweeps and in the scripts.
+"""What a person types as `key=value`, and what it means: the same for train, for its sweeps and for other commands.
 
 The value of a setting that holds text is read by the rules of `read_text`. All other values follow Hydra's grammar;
 what that grammar can't parse is text.
@@ -59,7 +59,7 @@ def typed_arguments() -> list[str]:
 
 
 def to_hydra(arguments: list[str]) -> list[str]:
-    """A command line of train.py in Hydra's own grammar, overrides before options."""
+    """A command line of train in Hydra's own grammar, overrides before options."""
     known = get_args_parser().parse_intermixed_args(arguments)
     if known.multirun and (known.cfg or known.info):
         raise UsageError("--cfg and --info show one config: leave -m out, and what is varied")

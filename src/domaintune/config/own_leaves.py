@@ -20,7 +20,7 @@ _folder: str | None = None
 
 
 class OwnLeavesFirst(SearchPathPlugin):
-    """Hydra calls it as it starts."""
+    """Puts the folder before conf/. Hydra calls it as it gathers where leaves are read."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if _folder is not None:
@@ -33,7 +33,10 @@ def folders() -> list[Path]:
 
 
 def take_folder(arguments: list[str]) -> list[str]:
-    """Reads leaves from the folder that a command line names; returns the line without it.
+    """Remembers the folder that a command line names, for Hydra's search path.
+
+    Returns:
+        the line with the folder's absolute path: further processes of the run get it too.
 
     Raises:
         UsageError: there is no such folder.
@@ -48,4 +51,5 @@ def take_folder(arguments: list[str]) -> list[str]:
     Plugins.instance().register(OwnLeavesFirst)
     behind = {number + 1 for number, argument in enumerate(arguments) if argument in OPTIONS}
     named = {number for number, argument in enumerate(arguments) if argument.partition("=")[0] in OPTIONS}
-    return [argument for number, argument in enumerate(arguments) if number not in behind | named]
+    others = [argument for number, argument in enumerate(arguments) if number not in behind | named]
+    return [*others, "--config-dir", _folder]

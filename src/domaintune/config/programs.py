@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 CLONE = PACKAGE.parents[1]  # where the package lies in src/ of one
-IS_CLONE = (CLONE / "train.py").is_file()
+IS_CLONE = PACKAGE.parent.name == "src" and (CLONE / "conf" / "train.yaml").is_file()
 CONF = CLONE / "conf" if IS_CLONE else PACKAGE / "conf"
 COMMAND = "domaintune"
 
@@ -39,11 +39,12 @@ def usage_of(text: str) -> str:
 
 def program_from_here(name: str) -> list[str]:
     """The words that run a command from the current folder, whether or not an environment is active."""
-    python = Path(sys.executable)
+    python = from_here(sys.executable)
     if is_called_as_command():
-        return [from_here(python.with_name(COMMAND)), name]
+        started_as = Path(sys.argv[0])
+        return [from_here(started_as.absolute()), name] if started_as.stem == COMMAND else [python, "-m", COMMAND, name]
     script = script_of(name)
-    return [from_here(python), script if os.path.exists(script) else str(CLONE / script)]
+    return [python, script if os.path.exists(script) else str(CLONE / script)]
 
 
 def train_again() -> list[str]:

@@ -1,4 +1,4 @@
-"""The typed schema of a run's config: all that is known of a setting stands beside it.
+"""The typed schema of a run's config: what is known of a setting stands beside it.
 
 Its default here is what a config means that says nothing of it, as one of an earlier version; what a run has by default
 stands in conf/.
@@ -16,7 +16,7 @@ from omegaconf import MISSING
 from domaintune.config.formats import FORMATS, ROLES
 
 # A text, a list of texts or null: a union that OmegaConf has no type for.
-TEXT_OR_TEXTS = {"kind": "text or texts"}
+TEXT_OR_TEXTS = "text or texts"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Facts:
     own_keys: bool = False
 
     def has_in_range(self, value: float) -> bool:
-        """Whether a number can be the setting's; infinite ones and NaN never can."""
+        """Whether a number can be the setting's. Infinite ones and NaN never can, where there is a range."""
+        if (self.low, self.high) == (-math.inf, math.inf):
+            return True
         return self.low <= value <= self.high and math.isfinite(value) and (self.low_itself or value != self.low)
 
     def range_in_words(self) -> str:
@@ -180,18 +182,18 @@ class DataConfig:
     path: Any = setting(
         None,
         "your text: a file, a folder, a pattern, a list of them, or a data set on the Hub; null: the embedded text",
-        kind="text or texts",
+        kind=TEXT_OR_TEXTS,
         filled=True,
         names_data=True,
     )
     val_path: Any = setting(
         None,
         "a validation set of your own; without it data.val_fraction is held out",
-        kind="text or texts",
+        kind=TEXT_OR_TEXTS,
         filled=True,
         names_data=True,
     )
-    test_path: Any = setting(None, "likewise for the test set", kind="text or texts", filled=True, names_data=True)
+    test_path: Any = setting(None, "likewise for the test set", kind=TEXT_OR_TEXTS, filled=True, names_data=True)
     subset: str | None = setting(None, "of a data set on the Hub", filled=True, names_data=True)
     split: str | None = setting(
         None, "of a data set with splits of its own, the one to train on; null: train", filled=True, names_data=True

@@ -60,5 +60,5 @@ def _given_names(folder: Path) -> set[str]:
 
 
 def is_prediction(file: Path) -> bool:
-    """Whether scripts/predict.py wrote it: predictions, or what they were made from."""
+    """Whether the command predict wrote it: predictions, or what they were made from."""
     return file.name.endswith(MADE_FROM) or os.path.exists(f"{str(file).removesuffix(ROWS)}{MADE_FROM}")

@@ -5,7 +5,7 @@ log-normalizer; the backward pass makes them once more and has each block's grad
 is a third more arithmetic than keeping the logits, and less work: nothing as large as the vocabulary's matrix is summed
 up chunk by chunk, and a block stays near the processor. The idea is that of Wijmans et al., "Cut Your Losses in
 Large-Vocabulary Language Models" (2024). `linear_cross_entropy_reference` is the same by the book. On a GPU it is done
-another way (`losses/fused.py`): there memory is fast, and each small operation costs a pass over it.
+another way (`kernels/fused.py`): there memory is fast, and each small operation costs a pass over it.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from domaintune.kernels import fused
 from domaintune.kernels.fused import IGNORED, FusedLinearCrossEntropy, fused_losses
 
-FUSED_ON = "cuda"  # the device type that `losses/fused.py` is for
+FUSED_ON = "cuda"  # the device type that `kernels/fused.py` is for
 # Of a block of logits: on a CPU 16 MB in bf16; elsewhere few blocks, since each is some thirty small kernels.
 BLOCK_ELEMENTS, ELEMENTS_ELSEWHERE, MIN_COLUMNS = 8 << 20, 64 << 20, 256
 NEAR_ELEMENTS = 256 << 10  # of them in fp32 at a time on a CPU: 1 MB stays in the cores' caches from pass to pass

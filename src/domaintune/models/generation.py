@@ -1,4 +1,4 @@
-"""Prompts -> text: shared by scripts/generate.py and the callback that writes samples to TensorBoard."""
+"""Prompts -> text: shared by the command generate and the callback that writes samples to TensorBoard."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -249,7 +249,7 @@ def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[s
     if format == "instructions" and (run.export / "chat_template.jinja").exists():
         yield ["generate", f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
     elif task in ("causal_lm", "seq2seq"):
-        opening = opening.removeprefix(config["data"].get("prefix") or "")  # which generate.py puts before it
+        opening = opening.removeprefix(config["data"].get("prefix") or "")  # which generate puts before it
         prompt = opening if len(opening) <= LONGEST_PROMPT else "YOUR_PROMPT"
         yield ["generate", f"run={folder}", f"prompt={prompt}"]
     elif task == "masked_lm":  # it predicts nothing of a whole text, and is there to learn labels next

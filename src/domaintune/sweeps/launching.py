@@ -234,7 +234,7 @@ class TrialLauncher(Launcher):
     def _command(self, each: Planned, folder: Path) -> list[str]:
         """What runs a trial, as one could type it."""
         hydra = self.composed.hydra
-        sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+        sources = {source.path: None for source in hydra.runtime.config_sources if source.provider == "command-line"}
         flags = [word for path in sources for word in ("--config-dir", path)]
         if hydra.job.config_name != "train":
             flags += ["--config-name", hydra.job.config_name]
