@@ -1,8 +1,10 @@
 """The `domaintune` command finds its commands, in a clone and without one."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,21 @@ def test_another_word_is_refused_with_all_commands() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no command trian; did you mean train?\n")
     assert "leaderboard" in done.stderr
+
+
+def test_its_version_is_that_of_the_package() -> None:
+    done = subprocess.run([sys.executable, "-m", "domaintune", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"domaintune {version('domaintune')}\n"
+
+
+def test_help_on_a_command_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "help", "prune") == (["domaintune.cli.prune"], ["--help"])
+
+
+def test_a_shell_completes_behind_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", "domaintune train mod")
+    run(monkeypatch, "-sc", "query=bash")
+    assert os.environ["COMP_LINE"] == "domaintune mod"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[list[str], list[str]]:

@@ -18,6 +18,8 @@ def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("typed", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"]])
 def test_the_folder_stands_before_conf_and_in_the_line_of_further_processes(tmp_path: Path, typed: list[str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [_base, gpt2]\n")
     folder = [word.format(tmp_path) for word in typed]
     taken = take_folder(["seed=1", *folder, "-m", "optim.lr=1,2"])
     assert taken == ["seed=1", "-m", "optim.lr=1,2", "--config-dir", str(tmp_path)]
@@ -33,15 +35,34 @@ def test_the_folder_stands_before_conf_and_in_the_line_of_further_processes(tmp_
 
 
 def test_a_folder_below_home_is_typed_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "a.yaml").write_text("")
     monkeypatch.setenv("HOME", str(tmp_path))
     take_folder(["--config-dir=~/mine"])
     assert own_leaves._folder == str(tmp_path / "mine")
 
 
-def test_a_folder_that_is_not_there_is_told() -> None:
-    with pytest.raises(UsageError, match="--config-dir nowhere: no such folder"):
-        take_folder(["--config-dir", "nowhere"])
+@pytest.mark.parametrize(
+    ("files", "typed", "told"),
+    [
+        ({}, ["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        ({}, ["--config-dir", ""], "--config-dir '': no such folder"),
+        ({"model/a.yaml": ""}, ["--config-dir=.", "-cd", "."], "is given twice"),
+        ({"mine.yaml": "", "model/mine.yml": ""}, ["--config-dir", "."], "no leaf lies in it"),
+        ({"model/a.yaml": "a: [1"}, ["--config-dir", "."], r"model/a\.yaml can't be read: .*line 1"),
+        ({"model/a.yaml": "a: 1\na: 2"}, ["--config-dir", "."], r"model/a\.yaml can't be read: .*duplicate key a"),
+        ({"model/gpt2.yaml": "defaults: [gpt2]"}, ["--config-dir", "."], r"model/gpt2\.yaml: builds on itself"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], typed: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=told):
+        take_folder(typed)
 
 
 def test_the_groups_have_ones_own_choices_too_and_no_bases(tmp_path: Path) -> None:

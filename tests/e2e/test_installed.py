@@ -93,7 +93,7 @@ def test_a_leaf_of_ones_own_wins_over_ours_of_that_name(domaintune: Run, small_m
 
 
 def test_it_certifies(domaintune: Run) -> None:
-    assert "2 of 2 hold" in domaintune("certify", "gradients", "--micro", "16", "--processes", "1")
+    assert "4 of 4 hold" in domaintune("certify", "gradients", "--micro", "16", "--processes", "1")
 
 
 def test_a_wrong_setting_and_help_name_the_command(domaintune: Run) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from domaintune.certifying.small import SHAPES, settings
-from domaintune.config.programs import usage_of
+from domaintune.config.programs import program, usage_of
 
 
 def rows(given: argparse.Namespace, folder: Path) -> Any:
@@ -39,7 +39,9 @@ def show(found: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=usage_of(__doc__ or ""), formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("certify"),
+        description=usage_of(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=["gradients", "validation", "resume"])
     parser.add_argument("--shape", choices=SHAPES, default="gpt2", help="of the model")

@@ -1,7 +1,9 @@
 """The `domaintune` command: `domaintune train data.path=notes`. Without the name of a command it trains."""
 
+import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 from domaintune.config.hints import nearest
 
@@ -27,9 +29,16 @@ USAGE = (
 def main() -> None:
     """Runs the command that the first argument names, with the others."""
     first, *others = sys.argv[1:] or ["--help"]
+    if first == "help" and others:
+        first, others = others[0], ["--help"]
     if first in ("-h", "--help", "help"):
         print(USAGE)
         return
+    if first == "--version":
+        print(f"domaintune {version('domaintune')}")
+        return
+    if "COMP_LINE" in os.environ:  # a shell asks what could stand next; Hydra knows of no command before the overrides
+        os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(" train ", " ", 1)
     name = first
     if name in COMMANDS:
         sys.argv[1:] = others

@@ -10,6 +10,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from domaintune.config.programs import CONF
 from domaintune.errors import UsageError
@@ -32,6 +35,25 @@ def folders() -> list[Path]:
     return [CONF, *([Path(_folder)] if _folder else [])]
 
 
+def check_leaves(folder: Path) -> None:
+    """Raises UsageError where a folder holds no leaf, or one that can't be read or builds on itself."""
+    leaves = [*folder.glob("*.yaml"), *folder.glob("*/**/*.yaml")]
+    if not [leaf for leaf in leaves if leaf.parent != folder or leaf.name == "train.yaml"]:
+        raise UsageError(
+            f"--config-dir {folder}: no leaf lies in it; a leaf is a file GROUP/NAME.yaml, as model/mine.yaml"
+        )
+    for leaf in leaves:
+        try:
+            content = OmegaConf.to_container(OmegaConf.load(leaf))
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeError) as error:
+            raise UsageError(f"{leaf} can't be read: {' '.join(str(error).split())}") from error
+        defaults = content.get("defaults") if isinstance(content, dict) else None
+        if leaf.parent != folder and leaf.stem in (defaults or ()):
+            raise UsageError(
+                f"{leaf}: builds on itself, since it stands before the leaf of that name in conf/. Give it another name"
+            )
+
+
 def take_folder(arguments: list[str]) -> list[str]:
     """Remembers the folder that a command line names, for Hydra's search path.
 
@@ -39,15 +61,18 @@ def take_folder(arguments: list[str]) -> list[str]:
         the line with the folder's absolute path: further processes of the run get it too.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, or two are named, or its leaves can't be read.
     """
     global _folder
     typed = get_args_parser().parse_intermixed_args(arguments).config_dir
     if typed is None:
         return arguments
+    if sum(argument.partition("=")[0] in OPTIONS for argument in arguments) > 1:
+        raise UsageError("--config-dir is given twice: leaves of your own lie in one folder")
     _folder = os.path.abspath(os.path.expanduser(typed))
-    if not os.path.isdir(_folder):
-        raise UsageError(f"--config-dir {typed}: no such folder")
+    if not typed.strip() or not os.path.isdir(_folder):
+        raise UsageError(f"--config-dir {typed or repr(typed)}: no such folder")
+    check_leaves(Path(_folder))
     Plugins.instance().register(OwnLeavesFirst)
     behind = {number + 1 for number, argument in enumerate(arguments) if argument in OPTIONS}
     named = {number for number, argument in enumerate(arguments) if argument.partition("=")[0] in OPTIONS}
