@@ -41,9 +41,10 @@ def tokenizer() -> Any:
 @pytest.fixture(autouse=True)
 def no_chat_template(request: pytest.FixtureRequest) -> Iterator[None]:
     """Data of chats gives a tokenizer a template, and all tests share one tokenizer."""
+    shared = request.getfixturevalue("tokenizer") if "tokenizer" in request.fixturenames else None
     yield
-    if "tokenizer" in request.fixturenames:
-        request.getfixturevalue("tokenizer").chat_template = None
+    if hasattr(shared, "chat_template"):
+        shared.chat_template = None
 
 
 @pytest.fixture(scope="session")
