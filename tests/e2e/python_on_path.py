@@ -33,7 +33,7 @@ smaller = json.loads(os.environ.pop("SMALLER", "{}"))
 for beginning, options in smaller.get("appended", {}).items():
     if " ".join([file, *arguments]).startswith(beginning):
         arguments += options.split()
-if smaller and (os.path.basename(file) == "train.py" or arguments[:1] == ["train"]):
+if smaller and [os.path.basename(file), *arguments[:1]] in (["train.py", *arguments[:1]], ["domaintune", "train"]):
     keys = {each.partition("=")[0].lstrip("+~") for each in arguments}
     added = {key: value for key, value in smaller["unset"].items() if key not in keys} | smaller["always"]
     added |= {key: value for key, value in smaller["typed"].items() if key in keys}
