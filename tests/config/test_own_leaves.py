@@ -65,6 +65,18 @@ def test_what_is_wrong_with_a_folder_is_told(
         take_folder(typed)
 
 
+def test_other_files_of_a_project_are_not_read(tmp_path: Path) -> None:
+    for name, text in {
+        "model/mine.yaml": "defaults: [_base]",
+        "k8s/two.yaml": "a: 1\n---\nb: [",
+        "x.yaml": "]",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    take_folder(["--config-dir", str(tmp_path)])
+    assert own_leaves._folder == str(tmp_path)
+
+
 def test_the_groups_have_ones_own_choices_too_and_no_bases(tmp_path: Path) -> None:
     for leaf in ("model/mine.yaml", "model/_base.yaml", "schedule/saw.yaml"):
         (tmp_path / leaf).parent.mkdir(exist_ok=True)

@@ -36,19 +36,22 @@ def folders() -> list[Path]:
 
 
 def check_leaves(folder: Path) -> None:
-    """Raises UsageError where a folder holds no leaf, or one that can't be read or builds on itself."""
-    leaves = [*folder.glob("*.yaml"), *folder.glob("*/**/*.yaml")]
-    if not [leaf for leaf in leaves if leaf.parent != folder or leaf.name == "train.yaml"]:
+    """Raises UsageError where a folder holds no leaf, or one of our groups that can't be read or builds on itself.
+
+    Other files are none of ours: the folder may be a whole project.
+    """
+    if not any(next(folder.glob(pattern), None) for pattern in ("train.yaml", "*/*.yaml", "*/*/*.yaml")):
         raise UsageError(
             f"--config-dir {folder}: no leaf lies in it; a leaf is a file GROUP/NAME.yaml, as model/mine.yaml"
         )
-    for leaf in leaves:
+    groups = [group.name for group in CONF.iterdir() if group.is_dir()]
+    for leaf in (leaf for group in groups for leaf in folder.glob(f"{group}/*.yaml")):
         try:
             content = OmegaConf.to_container(OmegaConf.load(leaf))
         except (YAMLError, OmegaConfBaseException, OSError, UnicodeError) as error:
             raise UsageError(f"{leaf} can't be read: {' '.join(str(error).split())}") from error
         defaults = content.get("defaults") if isinstance(content, dict) else None
-        if leaf.parent != folder and leaf.stem in (defaults or ()):
+        if leaf.stem in (defaults or ()):
             raise UsageError(
                 f"{leaf}: builds on itself, since it stands before the leaf of that name in conf/. Give it another name"
             )

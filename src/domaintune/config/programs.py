@@ -41,8 +41,8 @@ def program_from_here(name: str) -> list[str]:
     """The words that run a command from the current folder, whether or not an environment is active."""
     python = from_here(sys.executable)
     if is_called_as_command():
-        started_as = Path(sys.argv[0])
-        return [from_here(started_as.absolute()), name] if started_as.stem == COMMAND else [python, "-m", COMMAND, name]
+        started_as = os.path.abspath(sys.argv[0])
+        return [from_here(started_as), name] if Path(started_as).stem == COMMAND else [python, "-m", COMMAND, name]
     script = script_of(name)
     return [python, script if os.path.exists(script) else str(CLONE / script)]
 

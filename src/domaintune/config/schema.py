@@ -30,7 +30,7 @@ class Facts:
         low_itself: whether it can be `low`.
         moves_numbers: whether a run with another value can end with other numbers.
         names_data: it only says where the data lies or how it was written down; what it holds is known by its hash.
-        lengthens: a run can go on with a value that lets it train longer.
+        lengthens: a run can be resumed with a value that lets it train longer.
         filled: no empty text can be meant.
         own_keys: it is a dict whose keys are no settings.
     """
