@@ -32,7 +32,7 @@ from domaintune.data.documents import SIDES
 from domaintune.data.encoder import Encoder
 from domaintune.data.labelling import Labels
 from domaintune.data.left_out import NO_TOKENS, REFUSED, explained
-from domaintune.data.sampling import Batches, EpochSampler, packed_batches, padded_batches
+from domaintune.data.sampling import POOL, Batches, EpochSampler, packed_batches, padded_batches
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens, holds_chats, tokenize
 from domaintune.data.windows import StreamDataset, WindowDataset
@@ -97,6 +97,7 @@ class TextDataModule(L.LightningDataModule):
     sampler: type[EpochSampler] = EpochSampler
     labels: Labels | None = None
 
+    draws_from_all_lengths = False  # of padded training batches
     for_decoders = True  # which can start at random weights with a tokenizer of one's own
 
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
@@ -279,7 +280,8 @@ class TextDataModule(L.LightningDataModule):
             if self._batching(side) == "packed":
                 batches = packed_batches(lengths, size, seed, epoch, self.config.block_size)
             else:
-                batches = padded_batches(lengths, size, seed, epoch)
+                pool = 1 if side == "train" and self.draws_from_all_lengths else POOL
+                batches = padded_batches(lengths, size, seed, epoch, pool)
             self._made[side] = (epoch, batches)
         return batches
 

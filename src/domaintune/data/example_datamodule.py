@@ -24,6 +24,7 @@ from domaintune.data.examples import (
     TextLabels,
     WordTags,
     collate_examples,
+    collate_in_parts,
 )
 from domaintune.data.labelling import Labels
 from domaintune.data.sampling import EpochIndexSampler, EpochSampler
@@ -31,11 +32,16 @@ from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens
 from domaintune.errors import UsageError
 
+# How many tokens a pass through a model costs beside those in it: on a GPU kernels are started one by one.
+PASS_TOKENS = {"cpu": 32, "cuda": 4096}
 FEWEST_TOKENS = 2  # of a window, special tokens not counted
 
 
 class ExampleDataModule(TextDataModule):
-    """Examples of labels, entities, pairs or masked text, one a row, padded; batches are of similar lengths.
+    """Examples of labels, entities, pairs or masked text, one a row, padded.
+
+    Training batches are drawn from all lengths: where each has sentences of like lengths, the words of short ones weigh
+    more than others, since a step's loss is a mean over its words. Rows of like lengths go through the model together.
 
     Args:
         task: the `task` group of the config.
@@ -47,6 +53,7 @@ class ExampleDataModule(TextDataModule):
     """
 
     for_decoders = False
+    draws_from_all_lengths = True
 
     def __init__(
         self,
@@ -91,13 +98,18 @@ class ExampleDataModule(TextDataModule):
         counts = self.labels.counts[side] if self.labels is not None else {}
         return account_of_examples(self.datasets[side], self._batches(side, 0), counts)
 
-    def _collation(self, side: str) -> Any:  # noqa: ARG002
+    def _collation(self, side: str) -> Any:
         return partial(
-            collate_examples,
+            collate_in_parts if side == "train" else collate_examples,
+            **({"pass_tokens": PASS_TOKENS[self._device_type()]} if side == "train" else {}),
             nothing=self._nothing(),
             pad_token_id=pad_token_id(self.tokenizer),
             reads_labels=self.config.format == "pairs",
         )
+
+    def _device_type(self) -> str:
+        device = self.trainer.strategy.root_device.type if self.trainer else "cpu"
+        return device if device in PASS_TOKENS else "cuda"
 
     def _nothing(self) -> Example:
         """An example of one token that no label counts for."""

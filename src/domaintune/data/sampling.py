@@ -39,15 +39,20 @@ class Batches:
         return [self.windows[self.rows[row] : self.rows[row + 1]].tolist() for row in chosen]
 
 
-def padded_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> Batches:
-    """One window a row. Shuffles, sorts by length inside pools of 64 batches, cuts into batches and shuffles these.
+def padded_batches(
+    lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int, pool_batches: int = POOL
+) -> Batches:
+    """One window a row. Shuffles, sorts by length inside pools of batches, cuts into batches and shuffles these.
+
+    Args:
+        pool_batches: how many batches are sorted together; 1 draws each batch from all lengths.
 
     Returns:
         every index exactly once; all batches have `batch_size` rows but one, which may have fewer.
     """
     random = np.random.default_rng([seed, epoch])
     windows = random.permutation(len(lengths))
-    pool = POOL * batch_size
+    pool = pool_batches * batch_size
     for first in range(0, len(windows), pool):
         part = windows[first : first + pool]
         windows[first : first + pool] = part[np.argsort(lengths[part], kind="stable")]

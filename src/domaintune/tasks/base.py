@@ -235,6 +235,16 @@ class FineTuningTask(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class ExampleTask(FineTuningTask):
+    """A task that learns from examples, in batches of parts; `forward` returns a part's summed loss and its divisor."""
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        """The parts go through the model one by one: rows of like lengths, so that little of them is padding."""
+        losses, labels, *_ = zip(*(self(part) for part in batch["parts"]), strict=True)
+        tokens = sum(part["tokens"] for part in batch["parts"])
+        return self.step_loss(torch.stack(losses).sum(), torch.stack(labels).sum(), tokens)
+
+
 def _over_devices(values: torch.Tensor) -> torch.Tensor:
     """Their sum, in place. Lightning's own `reduce` has the program wait for the devices first."""
     if distributed.is_available() and distributed.is_initialized():

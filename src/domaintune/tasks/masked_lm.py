@@ -8,11 +8,11 @@ from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.examples import ExampleBatch
 from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
 from domaintune.models.loading import handing_on, head_is_linear, logits_at
-from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.metrics import perplexity
 
 
-class MaskedLM(FineTuningTask):
+class MaskedLM(ExampleTask):
     """Wraps any `AutoModelForMaskedLM`.
 
     The loss is the mean over masked tokens (Devlin et al., "BERT", 2019; Gururangan et al., "Don't Stop Pretraining",
@@ -40,10 +40,6 @@ class MaskedLM(FineTuningTask):
             logits = logits_at(self.model, inputs, batch["places"]).float()
             loss = F.cross_entropy(logits, batch["targets"], reduction="sum")
         return loss, loss.new_full((), batch["labelled"]), logits
-
-    def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
-        loss, labels, _ = self(batch)
-        return self.step_loss(loss, labels, batch["tokens"])
 
     def begin_evaluation(self, side: str) -> None:
         self._sums = self.zeros(3)

@@ -16,11 +16,11 @@ from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
 from domaintune.models.generation import Sampling, continue_all, run_context
 from domaintune.models.loading import decoder_output, head_is_linear
 from domaintune.models.sharding import is_sharded
-from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.metrics import overlap_metrics, perplexity
 
 
-class Seq2Seq(FineTuningTask):
+class Seq2Seq(ExampleTask):
     """Wraps `T5ForConditionalGeneration` or any other `AutoModelForSeq2SeqLM`.
 
     The loss is the mean over target tokens, the end included. Logs `loss` and `perplexity` over the whole side, and
@@ -71,10 +71,6 @@ class Seq2Seq(FineTuningTask):
         shape: Any = self.model.config
         start = labels.new_full((len(labels), 1), shape.decoder_start_token_id)
         return torch.cat([start, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, shape.pad_token_id)], dim=1)
-
-    def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
-        loss, labels = self(batch)
-        return self.step_loss(loss, labels, batch["tokens"])
 
     def begin_evaluation(self, side: str) -> None:
         self._sums = self.zeros(2)

@@ -11,14 +11,14 @@ from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
 from domaintune.runs.folder import optional
-from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.drawing import add_matrix
 from domaintune.tasks.metrics import classification_metrics
 
 HITS = ("found", "missed", "wrongly given")  # of a label, where texts may have several
 
 
-class SequenceClassification(FineTuningTask):
+class SequenceClassification(ExampleTask):
     """Wraps any `AutoModelForSequenceClassification`.
 
     The loss is the mean over texts of the cross entropy, of several labels a text of the mean over labels of their
@@ -76,10 +76,6 @@ class SequenceClassification(FineTuningTask):
         real = labels != IGNORED
         weights = torch.ones_like(logits[0]) if self.class_weights is None else self.class_weights
         return loss, (weights[labels.clamp_min(0)] * real).sum(), logits
-
-    def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
-        loss, weight, _ = self(batch)
-        return self.step_loss(loss, weight, batch["tokens"])
 
     def begin_evaluation(self, side: str) -> None:
         # Row by row: the loss, its weight and how many texts are wholly right; then a table of (K, K) or (K, 3).

@@ -11,11 +11,11 @@ from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch, WordTags
 from domaintune.data.tokenizing import CONTEXT
-from domaintune.tasks.base import FineTuningTask
+from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.metrics import count_entities, entity_metrics
 
 
-class TokenClassification(FineTuningTask):
+class TokenClassification(ExampleTask):
     """Wraps any `AutoModelForTokenClassification`.
 
     The loss is the mean over words of the cross entropy at their first tokens. Logs `loss`, `precision`, `recall` and
@@ -39,10 +39,6 @@ class TokenClassification(FineTuningTask):
         labels = batch["labels"]
         loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return loss, loss.new_full((), batch["labelled"]), logits
-
-    def training_step(self, batch: ExampleBatch, batch_idx: int) -> torch.Tensor:
-        loss, words, _ = self(batch)
-        return self.step_loss(loss, words, batch["tokens"])
 
     def begin_evaluation(self, side: str) -> None:
         self._sums, self._windows, self._guesses = self.zeros(2), [], []
