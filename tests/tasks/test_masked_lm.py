@@ -43,7 +43,8 @@ def test_loaders_draw_anew_in_each_epoch_and_not_for_validation(built: Callable[
 
     def masked(loader: Any, epoch: int) -> dict[int, list[int]]:
         loader.batch_sampler.set_epoch(epoch)
-        pairs = [(batch["windows"], batch["labels"].tolist()) for batch in loader]
+        parts = [part for batch in loader for part in batch.get("parts", [batch])]
+        pairs = [(part["windows"], part["labels"].tolist()) for part in parts]
         trimmed = [
             (window, [label for label in row if label != IGNORED])
             for ws, rows in pairs

@@ -39,7 +39,7 @@ def test_the_loss_is_the_sum_over_target_tokens_whatever_the_batch(built: Callab
     data, task = built()
     examples = [data.datasets["train"].example(index) for index in range(12)]
     with torch.no_grad():
-        loss, tokens = task(data._collation("train")([[example] for example in examples]))
+        loss, tokens = task(data._collation("val")([[example] for example in examples]))
         wanted, count = one_by_one(task.model, examples)
     assert task.head_is_linear
     assert int(tokens) == count
@@ -48,7 +48,7 @@ def test_the_loss_is_the_sum_over_target_tokens_whatever_the_batch(built: Callab
 
 def test_both_ways_to_the_loss_give_the_same_gradient(built: Callable[..., Any]) -> None:
     data, task = built()
-    batch = data._collation("train")([[data.datasets["train"].example(index)] for index in range(8)])
+    batch = data._collation("val")([[data.datasets["train"].example(index)] for index in range(8)])
     gradients = []
     for linear in (True, False):
         task.head_is_linear = linear

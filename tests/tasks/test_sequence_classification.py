@@ -100,8 +100,13 @@ def test_the_gradient_of_a_step_does_not_depend_on_how_it_is_cut(built: Callable
         enlarge(task)
         examples = [data.datasets["train"].example(index) for index in range(16)]
         bounds = np.cumsum([0, *cut])
-        batches = [collate(data, examples[a:b]) for a, b in pairwise(bounds)]
+        batches = [{"parts": [collate(data, examples[a:b])]} for a, b in pairwise(bounds)]
         gradients.append(gradient(task, batches))
+    data, task = built("bert", f"task.class_weights={weights}", "optim.lr=1e-30")
+    enlarge(task)
+    batch = data._collation("train")([[data.datasets["train"].example(index)] for index in range(16)])
+    assert len(batch["parts"]) > 1
+    gradients.append(gradient(task, [batch]))
     for other in gradients[1:]:
         assert (other - gradients[0]).norm() < 1e-5 * gradients[0].norm()
 
@@ -199,7 +204,7 @@ def test_figures_of_several_labels_are_those_of_scikit_learn(absent: list[int]) 
 
 def test_a_rank_without_rows_learns_nothing(built: Callable[..., Any]) -> None:
     data, task = built("bert")
-    batch = data._collation("train")([])
+    (batch,) = data._collation("train")([])["parts"]
     with torch.no_grad():
         loss, weight, _ = task(batch)
     assert (float(loss), float(weight), batch["tokens"]) == (0.0, 0.0, 0)
