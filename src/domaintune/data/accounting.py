@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.data.examples import ExampleDataset
+from domaintune.data.examples import ExampleDataset, cut_by_length
 from domaintune.data.sampling import Batches
 from domaintune.data.windows import WindowDataset
 
@@ -101,13 +101,26 @@ class ExampleAccount:
     words_without_tokens: int = 0
 
 
-def account_of_examples(dataset: ExampleDataset, batches: Batches, classes: dict[str, int]) -> ExampleAccount:
-    """The account of an epoch of these batches. Raises RuntimeError where one is lost, or would be seen twice."""
+def account_of_examples(
+    dataset: ExampleDataset, batches: Batches, pass_tokens: int | None, classes: dict[str, int]
+) -> ExampleAccount:
+    """The account of an epoch of these batches.
+
+    Args:
+        pass_tokens: of `collate_in_parts`.
+        classes: how many documents have each label, or words each tag.
+
+    Raises:
+        RuntimeError: an example is lost, or would be seen twice.
+    """
     lengths = dataset.lengths
     if not np.array_equal(np.sort(batches.windows), np.arange(len(lengths))):
         raise RuntimeError("an epoch does not hold every example exactly once")
     documents = dataset.ends - dataset.firsts
-    places = _places(lengths, batches, None)
+    rows = dataset.read_lengths[batches.windows]
+    widths = (rows[chosen] for chosen in np.split(batches.order, batches.starts[1:-1]))
+    parts = (batch[part] for batch in widths for part in cut_by_length(batch, pass_tokens))
+    places = sum(len(part) * int(part.max(initial=0)) for part in parts)
     return ExampleAccount(
         documents=len(documents),
         tokens=int(documents.sum()),
@@ -118,14 +131,14 @@ def account_of_examples(dataset: ExampleDataset, batches: Batches, classes: dict
         longest_document=int(documents.max(initial=0)),
         windows=len(dataset),
         batches=len(batches),
-        padding=1 - int(lengths.sum()) / places if places else 0.0,
+        padding=1 - int(rows.sum()) / places if places else 0.0,
         classes=classes,
         words_without_tokens=dataset.words_without_tokens,
     )
 
 
 def _places(lengths: npt.NDArray[np.int64], batches: Batches, width: int | None) -> int:
-    """Tokens and padding of all rows of an epoch."""
+    """Tokens and padding of all rows of an epoch of windows."""
     if width is not None or not len(batches):
         return len(batches.order) * (width or 0)
     rows = np.add.reduceat(lengths[batches.windows], batches.rows[:-1])[batches.order]

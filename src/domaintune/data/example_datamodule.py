@@ -96,20 +96,21 @@ class ExampleDataModule(TextDataModule):
 
     def _account(self, side: str) -> ExampleAccount:
         counts = self.labels.counts[side] if self.labels is not None else {}
-        return account_of_examples(self.datasets[side], self._batches(side, 0), counts)
+        cost = self._pass_tokens() if side == "train" else None
+        return account_of_examples(self.datasets[side], self._batches(side, 0), cost, counts)
 
     def _collation(self, side: str) -> Any:
         return partial(
-            collate_in_parts if side == "train" else collate_examples,
-            **({"pass_tokens": PASS_TOKENS[self._device_type()]} if side == "train" else {}),
+            partial(collate_in_parts, pass_tokens=self._pass_tokens()) if side == "train" else collate_examples,
             nothing=self._nothing(),
             pad_token_id=pad_token_id(self.tokenizer),
             reads_labels=self.config.format == "pairs",
         )
 
-    def _device_type(self) -> str:
-        device = self.trainer.strategy.root_device.type if self.trainer else "cpu"
-        return device if device in PASS_TOKENS else "cuda"
+    def _pass_tokens(self) -> int | None:
+        _, world_size = self._place_among_processes()
+        # Weights that are split over devices are gathered in each pass: all devices do the same number of them.
+        return None if world_size > 1 else PASS_TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
 
     def _nothing(self) -> Example:
         """An example of one token that no label counts for."""

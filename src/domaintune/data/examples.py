@@ -109,9 +109,14 @@ class ExampleDataset(Dataset[list[Example]]):
         return int((self.ends - self.firsts > self.room).sum())
 
     @property
+    def read_lengths(self) -> npt.NDArray[np.int64]:
+        """(W,) tokens of each example that the model reads: with those of a target that a decoder is given."""
+        return self.lengths
+
+    @property
     def trained_tokens(self) -> int:
         """Tokens of an epoch."""
-        return int(self.lengths.sum())
+        return int(self.read_lengths.sum())
 
     @property
     def predicted_tokens(self) -> int:
@@ -222,8 +227,8 @@ class Pairs(ExampleDataset):
         return int(((self.between > self.windows[:, 1]) | (self.ends > self.target_ends)).sum())
 
     @property
-    def trained_tokens(self) -> int:
-        return int(self.lengths.sum() + self.target_lengths.sum())
+    def read_lengths(self) -> npt.NDArray[np.int64]:
+        return self.lengths + self.target_lengths
 
     @property
     def predicted_tokens(self) -> int:
@@ -318,28 +323,34 @@ def collate_examples(
     }
 
 
-def collate_in_parts(rows: list[list[Example]], *, pass_tokens: int, **settings: Any) -> dict[str, list[ExampleBatch]]:
-    """A batch as parts of rows of like lengths: their losses add up to the batch's, with less padding.
+def collate_in_parts(
+    rows: list[list[Example]], pass_tokens: int | None, nothing: Example, pad_token_id: int, reads_labels: bool = False
+) -> dict[str, list[ExampleBatch]]:
+    """A batch as parts of rows of like lengths. Their losses add up to the batch's, and little of them is padding.
 
     Args:
-        pass_tokens: how many tokens a pass of a part through the model costs beside those in it.
-        settings: of `collate_examples`.
+        pass_tokens: what a pass of a part through the model costs beside its tokens, in tokens; None for one part.
+        nothing, pad_token_id, reads_labels: of `collate_examples`.
     """
-    lengths = np.array([sum(len(each["input_ids"]) + each["labels"].numel() for each in row) for row in rows])
-    parts = cut_by_length(lengths, pass_tokens) if len(rows) else [[]]
-    return {"parts": [collate_examples([rows[row] for row in part], **settings) for part in parts]}
+    lengths = [sum(len(each["input_ids"]) + reads_labels * each["labels"].numel() for each in row) for row in rows]
+    parts = cut_by_length(np.array(lengths), pass_tokens)
+    return {
+        "parts": [collate_examples([rows[row] for row in part], nothing, pad_token_id, reads_labels) for part in parts]
+    }
 
 
-def cut_by_length(lengths: npt.NDArray[np.int64], cost: int) -> list[list[int]]:
-    """Rows in parts for which padded rows, and `cost` for each part, are least together; in order of length.
+def cut_by_length(lengths: npt.NDArray[np.int64], cost: int | None) -> list[list[int]]:
+    """Rows of a batch in parts, for which padded rows, and `cost` for each part, are least together.
 
-    By dynamic programming over the sorted rows: B^2 operations.
+    By dynamic programming over the rows in order of length: O(B^2). None as a cost makes one part.
     """
+    if cost is None or not len(lengths):
+        return [list(range(len(lengths)))]
     order = np.argsort(lengths, kind="stable")
-    sorted_lengths, count = lengths[order], len(lengths)
+    widths, count = lengths[order], len(lengths)
     least, begins = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
     for end in range(1, count + 1):
-        totals = least[:end] + cost + (end - np.arange(end)) * sorted_lengths[end - 1]
+        totals = least[:end] + cost + (end - np.arange(end)) * widths[end - 1]
         begins[end] = totals.argmin()
         least[end] = totals[begins[end]]
     parts, end = [], count
