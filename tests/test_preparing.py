@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import tiny
 
-from domaintune.config.schema import Config, DataConfig, ModelConfig, PathsConfig, TaskConfig
+from domaintune.config.schema import Config, DataConfig, ModelConfig, PathsConfig
+from domaintune.config.tasks import declared_task
 from domaintune.errors import UsageError
 from domaintune.models.locating import Checkpoint, locate
 from domaintune.preparing import check_block_size, prepare
@@ -14,7 +15,7 @@ from domaintune.preparing import check_block_size, prepare
 def config(cache: Path, checkpoint: Path, **data: Any) -> Config:
     return Config(
         model=ModelConfig(checkpoint=str(checkpoint)),
-        task=TaskConfig(name="causal_lm"),
+        task=declared_task("causal_lm"),
         data=DataConfig(**data),
         paths=PathsConfig(cache=str(cache)),
     )

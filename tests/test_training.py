@@ -63,7 +63,7 @@ def test_the_loss_curve_is_that_of_the_classic_loop(tmp_path: Path, compiled: bo
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(20, 200, (600,), generator=draw).tolist()
     texts = [f"{number}: " + (TEXT * 4)[number % 60 :][:length] for number, length in enumerate(lengths)]
-    tokenizer = load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False))
+    tokenizer = load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False), CausalLM.head)
     config = DataConfig(path=tiny.jsonl(tmp_path / "texts.jsonl", *texts), block_size=128, batch_size=4)
     cache = str(tmp_path / "cache")
     data = TextDataModule(config, read_splits(config, cache), tokenizer, 0, cache)

@@ -49,8 +49,9 @@ def embedded_tokenizer() -> Any:
     """The one of 8192 tokens that every measurement takes."""
     from domaintune.models.loading import load_tokenizer
     from domaintune.models.locating import locate
+    from domaintune.tasks.causal_lm import CausalLM
 
-    return load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False))
+    return load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False), CausalLM.head)
 
 
 def classic(given: argparse.Namespace, processes: int | None = None) -> dict[str, Any]:

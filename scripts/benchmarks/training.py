@@ -345,19 +345,19 @@ def bare(given: argparse.Namespace) -> dict[str, Any]:
     """This program's parts, without Lightning."""
     import torch
 
-    from domaintune.data.datamodule import TextDataModule
     from domaintune.kernels.attention import isolate_documents
     from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
     from domaintune.kernels.memory import keep_freed_memory
     from domaintune.models.loading import load_model, load_tokenizer
     from domaintune.optim.parameter_groups import parameter_groups
+    from domaintune.tasks.causal_lm import CausalLM
 
     with prepared_run(given) as (prepared, _):
         config = prepared.config
-        data = TextDataModule(
-            config.data, prepared.splits, load_tokenizer(prepared.checkpoint), config.seed, config.paths.cache
+        data = CausalLM.make_data(config, prepared.splits, None, load_tokenizer(prepared.checkpoint, CausalLM.head))
+        model = load_model(prepared.checkpoint, config.model, CausalLM.head, torch.float32, config.seed).to(
+            given.device
         )
-        model = load_model(prepared.checkpoint, config.model, "causal_lm", torch.float32, config.seed).to(given.device)
     keep_freed_memory()
     isolate_documents(model)
     narrow = computes_bf16(given.device)

@@ -51,10 +51,10 @@ def prepare(config: Config) -> Prepared:
         say(f"note: {note}")
     needs_weights = config.model.init == "pretrained"
     checkpoint = locate(config.model.checkpoint, needs_weights, config.paths.cache)
-    check_family(checkpoint, config.task.name)
+    check_family(checkpoint, config.task)
     check_vocabulary(checkpoint, checkpoint.tokens, may_resize(config))
     check_block_size(config, checkpoint)
-    if needs_weights and (learnt := learnt_otherwise(checkpoint, config.task.name)):
+    if needs_weights and (learnt := learnt_otherwise(checkpoint, config.task)):
         say(
             f"note: {checkpoint.name} was trained {learnt}: it was not trained to write text as task={config.task.name}"
         )
@@ -71,7 +71,7 @@ def labels_for(config: Config, splits: Splits, checkpoint: Checkpoint) -> Labels
     if config.data.format not in ("labels", "entities"):
         return None
     pretrained = config.model.init == "pretrained"
-    known = labels_of(checkpoint, config.task.name) if pretrained else None
+    known = labels_of(checkpoint, config.task) if pretrained else None
     return read_labels(splits, config.data.format, known, config.data.strict)
 
 

@@ -68,8 +68,7 @@ def _export(run: RunFolder, folder: Path) -> None:
     with redirect_stdout(sys.stderr):  # what is printed besides belongs to whoever asked for the export
         prepared = prepare(config_of_run(run.path))
     recorded, best = run.hashes(), checksum_file(run.best).read_bytes()
-    has_classes = prepared.config.task.name in ("sequence_classification", "token_classification")
-    if has_classes and prepared.hashes()["data"] != recorded.get("data"):
+    if prepared.labels is not None and prepared.hashes()["data"] != recorded.get("data"):
         raise UsageError(f"{run.path}: the texts that it is trained on have changed; its labels may be others now")
     if any(prepared.hashes()[name] != recorded[name] for name in HASHED[1:] if name in recorded):
         raise UsageError(

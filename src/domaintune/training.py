@@ -24,20 +24,18 @@ from domaintune.config.checks import MEASURED
 from domaintune.config.comparison import deciding
 from domaintune.config.composing import default_config
 from domaintune.config.schema import Config
-from domaintune.data.datamodule import TextDataModule, pad_token_id
-from domaintune.data.example_datamodule import ExampleDataModule
+from domaintune.data.datamodule import TextDataModule
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import tokenizer_sha256
 from domaintune.data.unigram import unigram_loss
 from domaintune.errors import RunError, UsageError
 from domaintune.files.writing import checksum_file, is_whole, write_arrays
-from domaintune.kernels.attention import check_causal, check_isolation, isolate_documents, make_masks_unasked
+from domaintune.kernels.attention import check_isolation, isolate_documents, make_masks_unasked
 from domaintune.kernels.hardware import device_type, resolve_precision
 from domaintune.kernels.memory import keep_freed_memory, peak_memory_gb
 from domaintune.models.exporting import export, rehearse_export
 from domaintune.models.families import check_vocabulary
-from domaintune.models.generation import Sampling, generation_config
-from domaintune.models.loading import NEW_HEADS, load_model, load_tokenizer, tokens_of
+from domaintune.models.loading import load_model, load_tokenizer, tokens_of
 from domaintune.models.parts import freeze, head_parameters, hold_frozen_in
 from domaintune.models.sharding import is_sharded, load_whole
 from domaintune.preparing import Prepared, may_resize
@@ -46,12 +44,10 @@ from domaintune.runs.folder import RunFolder, optional, read_config, say
 from domaintune.runs.outcomes import trial_overrides, varied_settings
 from domaintune.runs.ranks import is_first_process
 from domaintune.runs.report import model_card, print_plan, print_result, schedule
-from domaintune.tasks.base import FineTuningTask
-from domaintune.tasks.building import build_task
+from domaintune.tasks.base import FineTuningTask, task_class
 from domaintune.tasks.causal_lm import CausalLM, model_inputs
 from domaintune.trainers import build_trainer, interruptible, make_trainer, quiet_libraries, scale_for_sums
 
-PROBED_TOKENS = 16  # enough to see whether a model looks ahead
 SHOWN_SETTINGS = ("model.checkpoint", "optim.lr", "data.batch_size", "data.block_size", "trainer.max_steps", "seed")
 # TensorBoard's CUSTOM SCALARS tab: what one looks at, each in one chart.
 CUSTOM_SCALARS = {
@@ -99,9 +95,7 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
         data, task = build(prepared, trainer)
         scale_for_sums(trainer, data.labels_of_a_batch())
         if trainer.is_global_zero:
-            rehearse_export(
-                task.model, data.tokenizer, data.probe(), config.task.name, prepared.checkpoint.name, run.path
-            )
+            rehearse_export(task.model, data.tokenizer, data.probe(), task.head, prepared.checkpoint.name, run.path)
         describe(prepared, run, trainer, data, task)
         if config.model.frozen_dtype != "float32":
             if trainer.precision != "bf16-mixed":
@@ -194,12 +188,9 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     trained_on = prepared.trained_on
     if trained_on is None and data.labels is not None:
         trained_on = data.labels.counts["train"], len(data.splits.of("train"))
-    task = build_task(config, model, trained_on)
-    if config.task.name == "causal_lm":
-        measured = next(
-            each for each in (data.datasets["val"], data.datasets["test"], data.datasets["train"]) if len(each)
-        )
-        check_causal(model, measured.window(0)["input_ids"][None, :PROBED_TOKENS])
+    learnt = task_class(config.task)
+    task = learnt.make(config, model, trained_on)
+    learnt.check_model(model, data)
     if config.data.batching != "padded":
         if not config.model.gradient_checkpointing:  # there, time is given for memory
             keep_freed_memory()  # rows of one length make tensors of the same sizes at every step
@@ -213,15 +204,16 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     return data, task
 
 
-def build_model(prepared: Prepared, dtype: torch.dtype, tokens: int, **head: Any) -> PreTrainedModel:
+def build_model(prepared: Prepared, dtype: torch.dtype, tokens: int, **labels: Any) -> PreTrainedModel:
     """The loaded model with its adapters, where it is to have some; what is not to be trained is frozen.
 
     Args:
         tokens: of the tokenizer.
-        head: what of the model's config the task decides; see `load_model`.
+        labels: what of the model's config the data decides; see `load_model`.
     """
     config = prepared.config
-    model = load_model(prepared.checkpoint, config.model, config.task.name, dtype, config.seed, tokens, **head)
+    head = task_class(config.task).head
+    model = load_model(prepared.checkpoint, config.model, head, dtype, config.seed, tokens, **labels)
     if config.peft.name == "lora":
         from domaintune.models.adapters import add_adapters  # peft takes seconds to import
 
@@ -229,9 +221,9 @@ def build_model(prepared: Prepared, dtype: torch.dtype, tokens: int, **head: Any
             model,
             config.peft,
             config.seed,
-            train_head=config.task.name in NEW_HEADS,
+            train_head=head.is_new,
             base=prepared.checkpoint.place(),
-            task_name=config.task.name,
+            peft_type=head.peft_type,
         )
     if config.model.freeze:
         freeze(model, config.model.freeze)
@@ -243,20 +235,13 @@ def build_model(prepared: Prepared, dtype: torch.dtype, tokens: int, **head: Any
 def load_data_and_model(prepared: Prepared, dtype: torch.dtype) -> tuple[TextDataModule, PreTrainedModel]:
     """The encoded data, and the model with a head for it."""
     config, checkpoint, splits = prepared.config, prepared.checkpoint, prepared.splits
-    tokenizer = load_tokenizer(checkpoint, config.task.name)
+    task = task_class(config.task)
+    tokenizer = load_tokenizer(checkpoint, task.head)
     tokens = tokens_of(tokenizer)
     check_vocabulary(checkpoint, tokens, may_resize(config))
-    cache = config.paths.cache
-    if config.task.name == "causal_lm":
-        data = TextDataModule(config.data, splits, tokenizer, config.seed, cache)
-    else:
-        data = ExampleDataModule(config.data, config.task, splits, prepared.labels, tokenizer, config.seed, cache)
+    data = task.make_data(config, splits, prepared.labels, tokenizer)
     model = build_model(prepared, dtype, tokens, **data.head())
-    if config.task.name != "causal_lm" and model.config.pad_token_id is None:
-        model.config.pad_token_id = pad_token_id(tokenizer)
-    if config.task.name == "seq2seq":  # plain generate() shall write what validation and predict do
-        likeliest = Sampling(config.data.target_size, temperature=0)
-        model.generation_config = generation_config(tokenizer, likeliest, model)
+    task.prepare_model(model, tokenizer, config)
     return data, model
 
 
@@ -428,4 +413,4 @@ def _write_export(
     for name in MEASURED:
         if (rate := getattr(config.model, name).get(config.model.checkpoint)) is not None:
             notes[name] = rate
-    export(model, data.tokenizer, folder, model_card(config, run), data.probe(), config.task.name, notes)
+    export(model, data.tokenizer, folder, model_card(config, run), data.probe(), task_class(config.task).head, notes)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from domaintune.config.checks import DEFAULT_LORA_LR, DEFAULT_LR, check
 from domaintune.config.schema import Config
+from domaintune.config.tasks import tasks_with
 from domaintune.errors import UsageError
 from domaintune.sweeps.launching import TrialLauncher
 
@@ -60,9 +61,11 @@ def test_the_defaults_name_every_setting_of_the_schema_but_the_tables_that_may_b
     shown = OmegaConf.to_container(compose(), resolve=True)
     assert isinstance(schema, dict)
     assert isinstance(shown, dict)
+    own = ("class_weights", "mask_fraction", "generate_examples")
     for group, settings in schema.items():
         if isinstance(settings, dict) and group not in ("callbacks", "logger"):
-            assert settings.keys() == shown[group].keys(), group
+            assert settings.keys() - (own if group == "task" else ()) == shown[group].keys(), group
+    assert all(len(tasks_with(setting)) == 1 for setting in own)
     assert schema.keys() == shown.keys()
 
 
@@ -126,7 +129,7 @@ def test_sentiment_without_a_path_says_that_it_has_no_text(compose: Compose) -> 
 def test_a_task_and_data_that_do_not_fit_are_told(compose: Compose) -> None:
     with pytest.raises(UsageError, match=r"task=seq2seq does not learn from data\.format=labels"):
         check(compose("data=topic", "task=seq2seq"))
-    with pytest.raises(UsageError, match=r"data\.batching=packed .* an encoder would see across documents"):
+    with pytest.raises(UsageError, match=r"data\.batching=packed: .* an encoder would see across documents"):
         check(compose("data=masked", "data.batching=packed"))
     with pytest.raises(UsageError, match=r"task\.monitor=val/f1: must be one of val/loss, .* with task=causal_lm"):
         check(compose("task.monitor=val/f1"))

@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 from domaintune.config.checks import DEFAULT_LORA_LR, DEFAULT_LR, check, check_callbacks, leaves, no_such_setting
 from domaintune.config.comparison import differences, has_default_lr, is_longer
-from domaintune.config.formats import CLASS_F1, LOGGED, MONITORS, direction
 from domaintune.config.hints import ELSEWHERE, nearest
 from domaintune.config.programs import CONF
 from domaintune.config.schema import Config
+from domaintune.config.tasks import LOGGED, declared_task, declared_tasks, direction
 from domaintune.errors import UsageError
 
 SMALLEST: dict[str, Any] = {
@@ -449,11 +449,18 @@ def test_the_direction_of_a_persons_own_metric_is_asked_for(mode: dict[str, Any]
 LABELLING = {"data__format": "labels", "data__batching": "padded", "data__path": "a.csv"}
 
 
-@pytest.mark.parametrize("task", MONITORS)
-def test_the_direction_of_every_metric_is_known_from_its_name(task: str) -> None:
-    known = {metric: direction(metric) for metric in (*MONITORS[task], *LOGGED, f"{CLASS_F1}[open] a/b")}
-    assert {mode for mode in known.values() if mode not in ("min", "max")} == set()
-    assert all((mode == "min") == (name.split("/")[-1] in LOW) for name, mode in known.items())
+@pytest.mark.parametrize("name", declared_tasks())
+def test_a_task_declares_which_values_of_its_metrics_are_better(name: str) -> None:
+    task = declared_task(name)
+    assert task.monitor in task.metrics
+    known = {metric: direction(metric, task) for metric in (*task.metrics, *LOGGED)}
+    assert all((mode == "min") == (metric.split("/")[-1] in LOW) for metric, mode in known.items())
+
+
+def test_the_metrics_of_classes_are_known_by_what_they_begin_with() -> None:
+    labels, causal = declared_task("sequence_classification"), declared_task("causal_lm")
+    assert direction("val/f1/[open] a/b", labels) == "max"
+    assert direction("val/f1/[open] a/b", causal) is None
 
 
 LOW = ("loss", "perplexity", "bits_per_byte", "grad_norm", "lr")

@@ -29,12 +29,14 @@ from transformers import (
 )
 
 from domaintune.config.schema import PeftConfig
+from domaintune.config.tasks import declared_tasks
 from domaintune.errors import UsageError
 from domaintune.kernels.attention import check_isolation, isolate_documents
 from domaintune.kernels.dropout import Dropout
 from domaintune.models.adapters import adapted_layers, add_adapters, merge_adapters, save_adapter
 from domaintune.models.loading import output_embedding
 from domaintune.models.parts import head_parameters
+from domaintune.tasks.base import task_class
 
 IDS = torch.arange(24).view(2, 12)
 ENCODER: dict[str, Any] = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -185,6 +187,7 @@ def test_what_is_looked_for_in_a_model_is_still_found(make: Make) -> None:
     )
 
 
+PEFT_TYPES = {name: task_class(task).head.peft_type for name, task in declared_tasks().items()}
 AUTO = {"causal_lm": AutoPeftModelForCausalLM, "seq2seq": AutoPeftModelForSeq2SeqLM}
 
 
@@ -192,7 +195,14 @@ AUTO = {"causal_lm": AutoPeftModelForCausalLM, "seq2seq": AutoPeftModelForSeq2Se
 def test_an_adapter_alone_opens_by_its_config(tmp_path: Path, make: Make, task: str) -> None:
     make().save_pretrained(tmp_path / "base")
     model = make()
-    add_adapters(model, lora(), 0, train_head=False, base=str(tmp_path / "base"), task_name=task)
+    add_adapters(
+        model,
+        lora(),
+        0,
+        train_head=False,
+        base=str(tmp_path / "base"),
+        peft_type=PEFT_TYPES[task],
+    )
     save_adapter(moved(model), tmp_path / "adapter")
     assert torch.allclose(
         logits(AUTO[task].from_pretrained(tmp_path / "adapter").eval()), logits(model.eval()), atol=1e-5
@@ -205,7 +215,14 @@ def test_an_adapter_of_labels_opens_with_their_number(tmp_path: Path) -> None:
     tiny.gpt2().save_pretrained(tmp_path / "base")
     model.transformer.load_state_dict(tiny.gpt2().transformer.state_dict(), strict=False)
     name = "sequence_classification"
-    add_adapters(model, lora(), 0, train_head=True, base=str(tmp_path / "base"), task_name=name)
+    add_adapters(
+        model,
+        lora(),
+        0,
+        train_head=True,
+        base=str(tmp_path / "base"),
+        peft_type=PEFT_TYPES[name],
+    )
     save_adapter(moved(model), tmp_path / "adapter")
     opened = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", num_labels=3)
     opened.config.pad_token_id = 0

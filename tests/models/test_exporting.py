@@ -13,6 +13,8 @@ from domaintune.errors import UsageError
 from domaintune.models import adapters
 from domaintune.models.adapters import add_adapters, merge_adapters
 from domaintune.models.exporting import export, rehearse_export
+from domaintune.models.heads import Head
+from domaintune.tasks.causal_lm import CausalLM
 
 PROBE = torch.arange(2, 42)[None]
 
@@ -34,18 +36,18 @@ def loss(model: Any) -> torch.Tensor:
 
 def test_plain_transformers_opens_it_with_the_same_loss(tmp_path: Path, tokenizer: Any) -> None:
     model = made(tokenizer)
-    export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+    export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     assert loss(AutoModelForCausalLM.from_pretrained(tmp_path / "export")) == loss(model)
 
 
 def test_the_tokenizer_comes_with_it(tmp_path: Path, tokenizer: Any) -> None:
-    export(made(tokenizer), tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+    export(made(tokenizer), tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     opened = AutoTokenizer.from_pretrained(tmp_path / "export")
     assert opened("some text")["input_ids"] == tokenizer("some text")["input_ids"]
 
 
 def test_it_holds_safetensors_generation_config_and_card(tmp_path: Path, tokenizer: Any) -> None:
-    export(made(tokenizer), tokenizer, tmp_path / "export", "the card", {"input_ids": PROBE})
+    export(made(tokenizer), tokenizer, tmp_path / "export", "the card", {"input_ids": PROBE}, CausalLM.head)
     names = {file.name for file in (tmp_path / "export").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "generation_config.json"} < names
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
@@ -55,21 +57,21 @@ def test_it_holds_safetensors_generation_config_and_card(tmp_path: Path, tokeniz
 
 def test_an_older_export_is_replaced(tmp_path: Path, tokenizer: Any) -> None:
     old, new = made(tokenizer, seed=1), made(tokenizer, seed=2)
-    export(old, tokenizer, tmp_path / "export", "old", {"input_ids": PROBE})
+    export(old, tokenizer, tmp_path / "export", "old", {"input_ids": PROBE}, CausalLM.head)
     (tmp_path / "export" / "left.txt").touch()
-    export(new, tokenizer, tmp_path / "export", "new", {"input_ids": PROBE})
+    export(new, tokenizer, tmp_path / "export", "new", {"input_ids": PROBE}, CausalLM.head)
     assert loss(AutoModelForCausalLM.from_pretrained(tmp_path / "export")) == loss(new)
     assert not (tmp_path / "export" / "left.txt").exists()
 
 
 def test_nothing_temporary_is_left(tmp_path: Path, tokenizer: Any) -> None:
-    export(made(tokenizer), tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+    export(made(tokenizer), tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     assert [file.name for file in tmp_path.iterdir()] == ["export"]
 
 
 def test_the_mode_is_as_it_was(tmp_path: Path, tokenizer: Any) -> None:
     model = made(tokenizer)
-    export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+    export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     assert model.training
 
 
@@ -83,7 +85,7 @@ def wrong(tokenizer: Any) -> GPT2LMHeadModel:
 
 def test_a_wrong_export_is_not_passed_off_as_right(tmp_path: Path, tokenizer: Any, wrong: GPT2LMHeadModel) -> None:
     with pytest.raises(RuntimeError, match="opens to another model: its answers"):
-        export(wrong, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+        export(wrong, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     assert not (tmp_path / "export").exists()
 
 
@@ -91,9 +93,9 @@ def test_a_wrong_export_leaves_the_older_one_and_nothing_else(
     tmp_path: Path, tokenizer: Any, wrong: GPT2LMHeadModel
 ) -> None:
     old = made(tokenizer)
-    export(old, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+    export(old, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     with pytest.raises(RuntimeError):
-        export(wrong, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+        export(wrong, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
     assert loss(AutoModelForCausalLM.from_pretrained(tmp_path / "export")) == loss(old)
     assert [file.name for file in tmp_path.iterdir()] == ["export"]
 
@@ -103,7 +105,7 @@ def test_a_loss_that_is_not_a_number_is_no_export(tmp_path: Path, tokenizer: Any
     with torch.no_grad():
         model.transformer.ln_f.weight[0] = float("nan")
     with pytest.raises(RuntimeError):
-        export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+        export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
 
 
 def test_an_export_that_merging_has_changed_is_told(
@@ -121,7 +123,7 @@ def test_an_export_that_merging_has_changed_is_told(
     with pytest.raises(UsageError, match="could not be exported: the export opens to another model: its answers"):
         rehearse(model, tokenizer, tmp_path)
     with pytest.raises(RuntimeError, match="opens to another model: its answers"):
-        export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE})
+        export(model, tokenizer, tmp_path / "export", "card", {"input_ids": PROBE}, CausalLM.head)
 
 
 # What its users need.
@@ -134,9 +136,9 @@ def chatting(tokenizer: Any) -> Any:
     return made
 
 
-def exported(folder: Path, model: Any, tokenizer: Any, task_name: str = "causal_lm") -> Path:
-    rehearse_export(model, tokenizer, {"input_ids": PROBE}, task_name, "some/model", folder)
-    export(model, tokenizer, folder / "export", "card", {"input_ids": PROBE}, task_name)
+def exported(folder: Path, model: Any, tokenizer: Any, head: Head = CausalLM.head) -> Path:
+    rehearse_export(model, tokenizer, {"input_ids": PROBE}, head, "some/model", folder)
+    export(model, tokenizer, folder / "export", "card", {"input_ids": PROBE}, head)
     return folder / "export"
 
 
@@ -156,7 +158,7 @@ def test_settings_that_need_no_sampling_stay_without(tmp_path: Path, tokenizer: 
 
 
 def rehearse(model: Any, tokenizer: Any, folder: Path) -> None:
-    rehearse_export(model, tokenizer, {"input_ids": PROBE}, "causal_lm", "some/model", folder)
+    rehearse_export(model, tokenizer, {"input_ids": PROBE}, CausalLM.head, "some/model", folder)
 
 
 def test_what_can_not_be_saved_is_told_before_the_training(tmp_path: Path, tokenizer: Any) -> None:

@@ -28,6 +28,10 @@ from domaintune.errors import UsageError
 from domaintune.models import loading
 from domaintune.models.loading import load_model, load_tokenizer, output_embedding
 from domaintune.models.locating import ASSETS, Checkpoint
+from domaintune.tasks.causal_lm import CausalLM
+from domaintune.tasks.seq2seq import Seq2Seq
+from domaintune.tasks.sequence_classification import SequenceClassification
+from domaintune.tasks.token_classification import TokenClassification
 
 FP32 = torch.float32
 
@@ -38,7 +42,7 @@ def checkpoint(folder: Path) -> Checkpoint:
 
 def load(folder: Path, dtype: torch.dtype = FP32, seed: int = 0, **settings: Any) -> Any:
     config = ModelConfig(checkpoint=str(folder), **settings)
-    return load_model(checkpoint(folder), config, "causal_lm", dtype, seed)
+    return load_model(checkpoint(folder), config, CausalLM.head, dtype, seed)
 
 
 def saved(folder: Path, model: PreTrainedModel) -> Path:
@@ -115,9 +119,9 @@ def test_a_dropout_that_a_model_does_not_have_is_told(tmp_path: Path) -> None:
 def test_the_dropout_of_a_head_is_set_too(tmp_path: Path, kind: Any) -> None:
     small = {"dim": 24, "n_layers": 1} if kind.config_class is DistilBertConfig else tiny.OPENAI
     folder = saved(tmp_path, kind(kind.config_class(vocab_size=96, **small)))
-    task = "sequence_classification" if kind is DistilBertForSequenceClassification else "token_classification"
+    task = SequenceClassification if kind is DistilBertForSequenceClassification else TokenClassification
     config = ModelConfig(checkpoint=str(folder), dropout=0.0)
-    assert dropouts(load_model(checkpoint(folder), config, task, FP32, 0)) == {0.0}
+    assert dropouts(load_model(checkpoint(folder), config, task.head, FP32, 0)) == {0.0}
 
 
 def head_for(*labels: str) -> dict[str, Any]:
@@ -130,7 +134,7 @@ def test_a_body_without_a_head_is_built_once_and_its_head_is_a_function_of_the_s
     folder = saved(tmp_path, tiny.bert())
     monkeypatch.setattr(loading, "_with_new_head", None)
     one, same, other = (
-        load_model(checkpoint(folder), ModelConfig(), "sequence_classification", FP32, seed, **head_for("a", "b"))
+        load_model(checkpoint(folder), ModelConfig(), SequenceClassification.head, FP32, seed, **head_for("a", "b"))
         for seed in (1, 1, 2)
     )
     assert one.has_new_head
@@ -146,7 +150,7 @@ def test_a_head_for_other_labels_is_drawn_anew_even_where_it_has_as_many(tmp_pat
         stored = kind(shape)
         folder = saved(tmp_path / kind.__name__, stored)
         head = head_for("a", "b")
-        model = load_model(checkpoint(folder), ModelConfig(), "sequence_classification", FP32, 1, **head)
+        model = load_model(checkpoint(folder), ModelConfig(), SequenceClassification.head, FP32, 1, **head)
         assert model.has_new_head
         assert not torch.equal(model.classifier.weight, stored.classifier.weight)
 
@@ -202,7 +206,7 @@ def test_pickled_weights_are_not_opened(tmp_path: Path) -> None:
 
 
 def test_the_embedded_tokenizer_is_fast_and_closes_documents() -> None:
-    tokenizer = load_tokenizer(checkpoint(ASSETS / "gpt2_tiny"))
+    tokenizer = load_tokenizer(checkpoint(ASSETS / "gpt2_tiny"), CausalLM.head)
     assert tokenizer.is_fast
     assert tokenizer.eos_token == "<|endoftext|>"
 
@@ -211,21 +215,21 @@ def test_a_folder_without_a_tokenizer_is_told(tmp_path: Path) -> None:
     """transformers would make an empty one of the model's class, which turns every text into nothing."""
     folder = saved(tmp_path, tiny.gpt2())
     with pytest.raises(UsageError, match="tokenizer"):
-        load_tokenizer(checkpoint(folder))
+        load_tokenizer(checkpoint(folder), CausalLM.head)
 
 
 def test_a_damaged_tokenizer_is_told(tmp_path: Path, tiny_checkpoint: Path) -> None:
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(UsageError, match="its tokenizer does not open"):
-        load_tokenizer(checkpoint(folder))
+        load_tokenizer(checkpoint(folder), CausalLM.head)
 
 
 def test_a_tokenizer_without_an_end_of_text_token_is_told(tmp_path: Path, tiny_checkpoint: Path) -> None:
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     with pytest.raises(UsageError, match="no end-of-text token"):
-        load_tokenizer(checkpoint(folder))
+        load_tokenizer(checkpoint(folder), CausalLM.head)
 
 
 @pytest.mark.parametrize("make", [tiny.gpt2, tiny.llama], ids=["gpt2", "llama"])
@@ -289,9 +293,9 @@ def test_embeddings_are_added_from_the_seed_and_a_tied_head_stays_tied(
 ) -> None:
     stored = make()
     folder = saved(tmp_path, stored)
-    task = "seq2seq" if stored.config.is_encoder_decoder else "causal_lm"
+    task = Seq2Seq if stored.config.is_encoder_decoder else CausalLM
     config = ModelConfig(resize_embeddings=True)
-    one, same, other = (load_model(checkpoint(folder), config, task, FP32, seed, 99) for seed in (1, 1, 2))
+    one, same, other = (load_model(checkpoint(folder), config, task.head, FP32, seed, 99) for seed in (1, 1, 2))
     embeddings = one.get_input_embeddings().weight
     assert embeddings.shape[0] == one.get_output_embeddings().out_features == one.config.vocab_size == 99
     assert torch.equal(embeddings[:96], stored.get_input_embeddings().weight)
@@ -304,14 +308,14 @@ def test_embeddings_are_added_from_the_seed_and_a_tied_head_stays_tied(
 def test_more_tokens_than_embeddings_are_refused_unless_they_are_to_be_added(tmp_path: Path) -> None:
     folder = saved(tmp_path, tiny.gpt2())
     with pytest.raises(UsageError, match=r"has 99 tokens and its model 96 embeddings; python train\.py with"):
-        load_model(checkpoint(folder), ModelConfig(), "causal_lm", FP32, 0, 99)
-    assert load_model(checkpoint(folder), ModelConfig(), "causal_lm", FP32, 0, 90).config.vocab_size == 96
+        load_model(checkpoint(folder), ModelConfig(), CausalLM.head, FP32, 0, 99)
+    assert load_model(checkpoint(folder), ModelConfig(), CausalLM.head, FP32, 0, 90).config.vocab_size == 96
 
 
 def test_random_weights_have_as_many_embeddings_as_there_are_tokens(tmp_path: Path) -> None:
     folder = saved(tmp_path, tiny.gpt2())
     sizes = [
-        load_model(checkpoint(folder), ModelConfig(init="random"), "causal_lm", FP32, 0, tokens).config.vocab_size
+        load_model(checkpoint(folder), ModelConfig(init="random"), CausalLM.head, FP32, 0, tokens).config.vocab_size
         for tokens in (90, 99)
     ]
     assert sizes == [96, 99]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
+from domaintune.config.tasks import declared_tasks
 from domaintune.data.inputs import Input
-from domaintune.models.families import DECODERS, ENCODER_DECODERS, ENCODERS, fitting
-from domaintune.models.loading import AUTO_CLASSES
+from domaintune.models.families import DECODERS, ENCODER_DECODERS, ENCODERS, can_do
 from domaintune.models.locating import locate
+from domaintune.tasks.base import task_class
 from domaintune.tasks.predicting import Predictor
 from domaintune.training import train
 
@@ -43,7 +45,8 @@ PADDED = ("bloom", "falcon", "gemma2")  # packed rows of these are refused, with
 CASES = [
     pytest.param(family, task, marks=[] if family in ODD else [pytest.mark.long])
     for family in (*DECODERS, *ENCODERS, *ENCODER_DECODERS)
-    for task in fitting(family)
+    for task, declared in declared_tasks().items()
+    if can_do(family, declared)
 ]
 
 
@@ -62,7 +65,8 @@ def tiny_model(checkpoints: Callable[[str], Path], tmp_path_factory: pytest.Temp
                 sizes["decoder_start_token_id"] = SIZES["decoder_start_token_id"]
             shape = AutoConfig.for_model(family, **sizes, vocab_size=len(tokenizer))
             torch.manual_seed(0)
-            AUTO_CLASSES[fitting(family)[0]][0].from_config(shape).save_pretrained(folder)
+            task = next(each for each in declared_tasks().values() if can_do(family, each))
+            task_class(task).head.auto.from_config(shape).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return folder
 
@@ -88,7 +92,9 @@ def test_it_trains_validates_writes_exports_and_predicts(
     if task != "masked_lm":
         config = given.config
         config.model = replace(config.model, checkpoint=str(run.export))
-        predict = Predictor.of(config, locate(str(run.export)), batch_size=2, max_new_tokens=4, chat=False)
+        learnt = task_class(config.task)
+        exported = locate(str(run.export))
+        predict = partial(learnt.answer, Predictor.of(config, exported, learnt.head, 2, max_new_tokens=4, chat=False))
         texts = ["a good film", "a bad book in Paris, or so they say", "one"]
         rows = predict([Input(f"a:{n}", text=text, words=tuple(text.split())) for n, text in enumerate(texts)])
         alone = [predict([Input("a:0", text=text, words=tuple(text.split()))])[0] for text in texts]

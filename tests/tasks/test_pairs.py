@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from domaintune.config.formats import FORMATS
+from domaintune.config.tasks import declared_task, declared_tasks
 from domaintune.errors import UsageError
-from domaintune.models.families import KINDS, TASKS
-from domaintune.models.loading import AUTO_CLASSES
+from domaintune.models.families import KINDS
+from domaintune.tasks.base import task_class
 from domaintune.training import train
 
 FAMILIES = ("gpt2", "llama", "bert", "roberta", "distilbert", "t5")
-PAIRS = [(family, task) for family in FAMILIES for task in FORMATS]
-ALLOWED = [(family, task) for family, task in PAIRS if task in TASKS[KINDS[family]]]
+PAIRS = [(family, task) for family in FAMILIES for task in declared_tasks()]
+ALLOWED = [(family, task) for family, task in PAIRS if KINDS[family] in declared_task(task).models]
 
 
 @pytest.mark.parametrize(("family", "task"), ALLOWED)
@@ -25,7 +25,7 @@ def test_an_allowed_pair_trains_and_exports(prepared: Callable[..., Any], family
     assert math.isfinite(monitored)
     assert run.result["steps"] == 2
     assert run.result["status"] == "finished"
-    opened = AUTO_CLASSES[task][0].from_pretrained(run.export)
+    opened = task_class(declared_task(task)).head.auto.from_pretrained(run.export)
     if given.labels is not None:
         assert AutoConfig.from_pretrained(run.export).id2label == dict(enumerate(given.labels.names))
     assert opened.config.model_type == family

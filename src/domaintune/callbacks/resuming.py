@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from domaintune.config.formats import LOGGED
+from domaintune.config.tasks import LOGGED
 from domaintune.files.writing import PART
 
 CHECKSUM = 4  # bytes

@@ -18,6 +18,7 @@ from domaintune.models.loading import load_model
 from domaintune.preparing import Prepared, prepare
 from domaintune.runs.folder import RunFolder
 from domaintune.runs.ranks import is_first_process
+from domaintune.tasks.causal_lm import CausalLM
 from domaintune.trainers import build_trainer, quiet_libraries
 from domaintune.training import build
 
@@ -115,7 +116,7 @@ def gradient_by_hand(prepared: Prepared) -> torch.Tensor:
     config = prepared.config
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
     data, _ = build(prepared, trainer)
-    model = load_model(prepared.checkpoint, config.model, "causal_lm", torch.float32, config.seed)
+    model = load_model(prepared.checkpoint, config.model, CausalLM.head, torch.float32, config.seed)
     windows = data.datasets["train"]
     for index in range(len(windows)):
         ids = windows.window(index)["input_ids"][None]

@@ -153,8 +153,8 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
         config, split or ("all" if other else None), sha256, marks_of(config if other else cut_by)
     )
     checkpoint = locate(config.model.checkpoint, cache=config.paths.cache)
-    check_family(checkpoint, config.task.name)
-    check_writes(checkpoint, config.task.name)
+    check_family(checkpoint, config.task)
+    check_writes(checkpoint, config.task)
     check_vocabulary(checkpoint, checkpoint.tokens)
     check_block_size(config, checkpoint)
     for note in splits.found.notes:
@@ -163,7 +163,7 @@ def prepare(settings: dict[str, str]) -> tuple[Prepared, str]:
         print(f"left out: {words}")
     labels = labels_for(config, splits, checkpoint)
     if labels is not None:
-        check_known(labels, labels_of(checkpoint, config.task.name), checkpoint)
+        check_known(labels, labels_of(checkpoint, config.task), checkpoint)
     trained_on = None
     if labels is not None and config.task.class_weights == "balanced":
         if earlier is None:

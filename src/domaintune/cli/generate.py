@@ -26,6 +26,7 @@ from domaintune.config.checks import find_checkpoint
 from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.programs import program
 from domaintune.config.schema import Config, DataConfig
+from domaintune.config.tasks import declared_task
 from domaintune.data.charsets import find_codec
 from domaintune.data.fields import Fields
 from domaintune.data.finding import TABLES, Source, kind_of_file
@@ -110,14 +111,10 @@ def model_and_training(arguments: Arguments, config: Config) -> tuple[str, Confi
         return find_checkpoint(arguments.model.checkpoint or "", config.paths), None
     folder = run_folder(arguments.run, config.paths)
     trained = config_of_run(folder)
-    task = trained.task.name
-    if task == "masked_lm":
-        raise UsageError(f"run={arguments.run}: it learnt to fill masked words in (task={task}), not to write text")
-    if task not in ("causal_lm", "seq2seq"):
-        raise UsageError(
-            f"run={arguments.run}: it learnt labels (task={task}), not to write text; "
-            f"{program('predict')} run={arguments.run} input=FILE output=FILE asks it"
-        )
+    task = trained.task
+    if "text" not in task.predicts:
+        asks = f"; {program('predict')} run={arguments.run} input=FILE output=FILE asks it" * bool(task.predicts)
+        raise UsageError(f"run={arguments.run}: its task, {task.name}, does not write text{asks}")
     export = model_of_run(folder, config.paths.cache)
     remind_of_chats(trained, export, arguments.chat)
     return str(export), trained
@@ -148,7 +145,7 @@ def main() -> None:
     name, trained = model_and_training(arguments, config)
     checkpoint = locate(name, cache=config.paths.cache)
     usual = "seq2seq" if checkpoint.config.get("is_encoder_decoder") else "causal_lm"
-    task = trained.task.name if trained else usual
+    task = trained.task if trained else declared_task(usual)
     check_family(checkpoint, task)
     check_writes(checkpoint, task)
 
@@ -158,13 +155,15 @@ def main() -> None:
     from domaintune.kernels.hardware import prediction_device
     from domaintune.models.generation import Sampling, continue_text, encode_prompt, encode_question
     from domaintune.models.loading import load_model, load_tokenizer, tokens_of
+    from domaintune.tasks.base import task_class
 
-    tokenizer = load_tokenizer(checkpoint, task)
+    head = task_class(task).head
+    tokenizer = load_tokenizer(checkpoint, head)
     if arguments.chat and tokenizer.chat_template is None:
         raise UsageError(f"chat=true: {checkpoint.name} has no chat template")
     tokens = tokens_of(tokenizer)
     check_vocabulary(checkpoint, tokens)
-    model = load_model(checkpoint, config.model, task, torch.float32, seed=0, tokens=tokens).to(prediction_device())
+    model = load_model(checkpoint, config.model, head, torch.float32, seed=0, tokens=tokens).to(prediction_device())
     encoder = Encoder(tokenizer)
     encode = (
         partial(encode_question, tokenizer, encoder)

@@ -29,6 +29,7 @@ from domaintune.cli.exiting import told
 from domaintune.config.checks import check
 from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.programs import usage_of
+from domaintune.config.tasks import declared_task
 from domaintune.data.splitting import Splits, check_sides, read_splits
 from domaintune.errors import UsageError
 from domaintune.files.writing import PART
@@ -118,7 +119,7 @@ def main() -> None:
     typed(config, settings)
     config = check(OmegaConf.structured(config))
     shape = locate(config.model.checkpoint, needs_weights=False, cache=config.paths.cache)
-    check_family(shape, "causal_lm")
+    check_family(shape, declared_task("causal_lm"))
     if config.data.format != "text":
         raise UsageError(
             "data.format: a tokenizer is made of plain texts; leave it out, and give data.text_column=NAME"

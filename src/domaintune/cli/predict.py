@@ -85,8 +85,8 @@ def main() -> None:
     folder = run_folder(arguments.run, paths)
     config = config_of_run(folder)
     config.paths.cache = paths.cache
-    if config.task.name == "masked_lm":
-        raise UsageError(f"run={arguments.run}: a masked language model predicts nothing of a whole text")
+    if not config.task.predicts:
+        raise UsageError(f"run={arguments.run}: its task, {config.task.name}, predicts nothing of a whole text")
     export = model_of_run(folder, config.paths.cache)
     remind_of_chats(config, export, arguments.chat)
     config.model.checkpoint = str(export)
@@ -105,7 +105,7 @@ def main() -> None:
         print(f"note: {note}")
     if words := passed_over(found.other_files, found.own_files):
         print(f"left out: {words}")
-    new_tokens = arguments.max_new_tokens or (config.data.target_size if config.task.name == "seq2seq" else NEW_TOKENS)
+    new_tokens = arguments.max_new_tokens or (config.data.target_size if config.data.format == "pairs" else NEW_TOKENS)
     made_from = {
         "model": checkpoint.weights_hash(),
         "input": [source.sha256 for source in sources],
@@ -118,15 +118,17 @@ def main() -> None:
         **({"data.marks": list(marks)} if marks else {}),
     }
     with Output(file, made_from, arguments.fresh) as output:
+        from domaintune.tasks.base import task_class
         from domaintune.tasks.predicting import Predictor
 
-        predictor = Predictor.of(config, checkpoint, arguments.batch_size, new_tokens, arguments.chat)
+        task = task_class(config.task)
+        predictor = Predictor.of(config, checkpoint, task.head, arguments.batch_size, new_tokens, arguments.chat)
         done = output.begin(CHUNK)
         rows = itertools.islice(read_inputs(sources, fields, marks), done, None)
         with progress("predicting", total, "rows") as advance:
             advance(done)
             while chunk := list(itertools.islice(rows, CHUNK)):
-                output.add(predictor(chunk))
+                output.add(task.answer(predictor, chunk))
                 advance(len(chunk))
         output.finish()
     print(f"{total:,} rows in {output.file}" + f", {done:,} of them from before" * (done > 0))

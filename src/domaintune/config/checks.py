@@ -22,20 +22,11 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from domaintune.config.formats import (
-    CLASS_F1,
-    FORMATS,
-    LOGGED,
-    MONITORS,
-    PADDED_ONLY,
-    ROLES,
-    SPEAKERS,
-    WRITTEN,
-    direction,
-)
+from domaintune.config.formats import ROLES, SPEAKERS
 from domaintune.config.hints import ELSEWHERE, nearest
 from domaintune.config.programs import program
-from domaintune.config.schema import Config, PathsConfig, all_facts
+from domaintune.config.schema import Config, PathsConfig, TaskConfig, all_facts
+from domaintune.config.tasks import LOGGED, declared_task, declared_tasks, direction, tasks_with
 from domaintune.config.wording import for_shell
 from domaintune.errors import UsageError
 
@@ -63,6 +54,7 @@ def check(composed: DictConfig) -> Config:
     assert isinstance(plain, dict)
     for group in PARTS:  # null switches a part off, or all of them
         plain[group] = {name: each for name, each in (plain.get(group) or {}).items() if each is not None}
+    plain["task"] = _with_declarations(plain.get("task") or {})
     schema = OmegaConf.structured(Config)
     wrong = _fill(schema, {str(key): value for key, value in plain.items()})
     wrong |= {str(key): f"{key} is missing" for key in OmegaConf.missing_keys(schema) if key not in wrong}
@@ -79,6 +71,20 @@ def check(composed: DictConfig) -> Config:
     _take_rate_of_export(config)
     config.optim.lr = config.optim.lr or default_lr(vars(config.model), config.peft.name)
     return config
+
+
+def _with_declarations(task: dict[str, Any]) -> dict[str, Any]:
+    """The task group with what its leaf declares, which a config of an earlier version has not.
+
+    Raises:
+        UsageError: it names a task that no leaf declares.
+    """
+    if "_target_" in task or "name" not in task:
+        return task
+    known, name = declared_tasks(), str(task["name"])
+    if name not in known:
+        raise UsageError(f"task.name={name}: must be one of {', '.join(known)}{nearest(name, list(known))}")
+    return {**vars(known[name]), **task}
 
 
 def _take_rate_of_export(config: Config) -> None:
@@ -109,9 +115,9 @@ def default_lr(model: Mapping[str, Any], peft: str) -> float:
 
 def _set_directions(config: Config) -> None:
     """Sets each `mode` that isn't set to the direction of the metric beside it."""
-    config.task.mode = config.task.mode or direction(config.task.monitor)
+    config.task.mode = config.task.mode or direction(config.task.monitor, config.task)
     for settings in config.callbacks.values():
-        known = direction(str(settings["monitor"])) if needs_direction(settings) else None
+        known = direction(str(settings["monitor"]), config.task) if needs_direction(settings) else None
         if known is not None and settings.get("mode") is None:
             settings["mode"] = known
 
@@ -245,6 +251,8 @@ def no_such_setting(key: str, settings: Any = Config) -> str:
             return f"{key} is set nowhere; another argument of a part is written with a plus: +{key}=VALUE"
         return f"there is no part {key}; a new one is written with a plus: +{key}._target_=MODULE.CLASS"
     known = [name for name, _ in leaves(OmegaConf.to_container(OmegaConf.structured(settings)))]
+    if settings is Config and group == "task" and key in known:
+        return f"{key} goes with task={' or '.join(tasks_with(part))}"
     return f"there is no setting {key}{nearest(key, known)}"
 
 
@@ -360,16 +368,20 @@ def _data_and_task(schema: Any) -> Iterator[str]:
     """What of the data a task can't learn from."""
     data, task = schema.data, schema.task
     roles = ROLES[data.format]
-    if data.format not in FORMATS[task.name]:
-        fitting = " or ".join(name for name, formats in FORMATS.items() if data.format in formats)
+    if task._target_.startswith("domaintune.") and declared_task(task.name)._target_ != task._target_:
+        yield f"task.name={task.name}: a task is chosen by its leaf, task=NAME"
+    if data.format not in task.learns_from:
+        fitting = " or ".join(name for name, each in declared_tasks().items() if data.format in each.learns_from)
         yield f"task={task.name} does not learn from data.format={data.format}, which is of task={fitting}"
-    if task.monitor not in (monitors := MONITORS[task.name]):
-        near = nearest(task.monitor, list(monitors))
+    monitors = [name for name in task.metrics if not name.endswith("*")]
+    if task.monitor not in monitors:
+        near = nearest(task.monitor, monitors)
         yield f"task.monitor={task.monitor}: must be one of {', '.join(monitors)} with task={task.name}{near}"
-    elif task.monitor in WRITTEN and task.generate_examples == 0:
-        yield f"task.monitor={task.monitor} is measured on what the model writes: raise task.generate_examples"
-    if task.monitor in monitors:
-        yield from _direction("task", task.monitor, task.mode)
+    else:
+        yield from _direction("task", task.monitor, task.mode, task)
+    for key in task.measured_with.get(task.monitor, ()):
+        if key.startswith("task.") and OmegaConf.select(schema, key) == 0:
+            yield f"task.monitor={task.monitor} is not measured where {key} is 0: raise it"
     if data.columns and not roles:
         yield "data.columns goes with rows of several columns; for plain text data.text_column names the column"
     elif unknown := [role for role in data.columns if role not in roles]:
@@ -385,13 +397,15 @@ def _data_and_task(schema: Any) -> Iterator[str]:
             yield f"data.roles.{name}={role}: must be one of {', '.join(SPEAKERS)}{nearest(str(role), list(SPEAKERS))}"
     if data.format == "instructions" and data.batching == "concatenated":
         yield "data.batching=concatenated cuts anywhere, also inside an answer: instructions are packed or padded"
-    if data.batching != "padded" and (why := PADDED_ONLY.get(task.name)):
-        yield f"data.batching={data.batching} is for task=causal_lm, task={task.name} takes padded: {why}"
+    if data.batching != "padded" and task.padded_because:
+        yield f"data.batching={data.batching}: task={task.name} takes padded, since {task.padded_because}"
     if data.path is None and data.embedded is None:
         name = {"instructions": "instructions", "labels": "sentiment"}.get(data.format, data.format)
         yield f"data={name} has no text of its own: set data.path"
-    if task.class_weights != "none" and task.name != "sequence_classification":
-        yield f"task.class_weights={task.class_weights} goes with task=sequence_classification"
+    for key, default in vars(TaskConfig()).items():
+        owners = tasks_with(key) if task[key] != default else []
+        if owners and task.name not in owners:
+            yield f"task.{key}={task[key]} goes with task={' or '.join(owners)}"
 
 
 def check_callbacks(config: Config) -> None:
@@ -409,21 +423,21 @@ def _callbacks(config: Config) -> Iterator[str]:
             yield f"{key} has no _target_, the class that it is made of"
         elif missing := missing_module(str(target)):
             yield f"{key}._target_={target}: there is no module {missing}"
-        monitor, known = settings.get("monitor"), (*MONITORS[config.task.name], *LOGGED)
-        if ours and monitor not in (None, *known) and not str(monitor).startswith(CLASS_F1):
+        monitor, known = settings.get("monitor"), (*config.task.metrics, *LOGGED)
+        if ours and monitor is not None and direction(str(monitor), config.task) is None:
             yield f"{key}.monitor={monitor}: must be one of {', '.join(known)}{nearest(str(monitor), list(known))}"
         elif needs_direction(settings):
-            yield from _direction(key, str(monitor), settings.get("mode"), typed="mode" in settings)
+            yield from _direction(key, str(monitor), settings.get("mode"), config.task, typed="mode" in settings)
 
 
-def _direction(key: str, monitor: str, mode: Any, typed: bool = True) -> Iterator[str]:
+def _direction(key: str, monitor: str, mode: Any, task: Any, typed: bool = True) -> Iterator[str]:
     """What is wrong with the direction of a monitored metric.
 
     Args:
         key: of the settings in which `monitor` and `mode` stand.
         typed: whether there is a `mode`, so that one can type another.
     """
-    right = direction(monitor)
+    right = direction(monitor, task)
     if right is None and mode not in ("min", "max"):
         plus = "" if typed else "+"
         yield (

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from domaintune.config.formats import FORMATS, ROLES
+from domaintune.config.formats import ROLES
 
 # A text, a list of texts or null: a union that OmegaConf has no type for.
 TEXT_OR_TEXTS = "text or texts"
@@ -151,23 +151,41 @@ class PeftConfig:
 
 @dataclass
 class TaskConfig:
-    name: str = setting(MISSING, "what is learnt; data=CHOICE sets it", choices=tuple(FORMATS))
+    """What a task's leaf declares, which is known before torch is loaded, and the settings that tasks have."""
+
+    _target_: str = setting(MISSING, "the class of the task")
+    name: str = setting(MISSING, "what is learnt; data=CHOICE sets it")
     monitor: str = setting(MISSING, "the metric that chooses the best checkpoint")
     mode: str | None = setting(
         None,
-        "which values of the monitored metric are better; null: what the metric's name says",
+        "which values of the monitored metric are better; null: what task.metrics says",
         choices=("min", "max"),
     )
+    learns_from: list[str] = setting([], "the formats of data that it can learn from", moves_numbers=False)
+    models: list[str] = setting(
+        [], "the kinds of models that it can train: decoder, encoder, encoder-decoder", moves_numbers=False
+    )
+    head: str = setting("", "how the names of transformers' classes for it end", moves_numbers=False)
+    metrics: dict[str, str] = setting(
+        {}, "what it measures, and which values are better: min or max", own_keys=True, moves_numbers=False
+    )
+    measured_with: dict[str, list[str]] = setting(
+        {},
+        "of a metric, what must be alike for two runs to be compared by it: settings, or the tokenizer",
+        own_keys=True,
+        moves_numbers=False,
+    )
+    predicts: list[str] = setting([], "the fields of a prediction", moves_numbers=False)
+    pipeline: str = setting("", "what the Hub calls its models", moves_numbers=False)
+    padded_because: str | None = setting(
+        None, "why a row holds one text; null: texts can be packed", moves_numbers=False
+    )
     class_weights: str = setting(
-        "none",
-        "of sequence_classification; balanced weighs a label by how rare it is in training",
-        choices=("none", "balanced"),
+        "none", "balanced weighs a label by how rare it is in training", choices=("none", "balanced")
     )
-    mask_fraction: float = setting(
-        0.15, "of masked_lm: the share of tokens that is masked", low=0, high=0.9, low_itself=False
-    )
+    mask_fraction: float = setting(0.15, "the share of tokens that is masked", low=0, high=0.9, low_itself=False)
     generate_examples: int = setting(
-        32, "of seq2seq: how many of the validation side are written out at each validation; 0: none", low=0
+        32, "how many of the validation side are written out at each validation; 0: none", low=0
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from domaintune.config.schema import DataConfig, TaskConfig
+from domaintune.config.schema import DataConfig
 from domaintune.data.accounting import ExampleAccount, account_of_examples
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, pad_token_id
@@ -27,7 +27,7 @@ from domaintune.data.examples import (
     collate_in_parts,
 )
 from domaintune.data.labelling import Labels
-from domaintune.data.sampling import EpochIndexSampler, EpochSampler
+from domaintune.data.sampling import EpochIndexSampler
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens
 from domaintune.errors import UsageError
@@ -38,15 +38,14 @@ FEWEST_TOKENS = 2  # of a window, special tokens not counted
 
 
 class ExampleDataModule(TextDataModule):
-    """Examples of labels, entities, pairs or masked text, one a row, padded.
+    """Examples of labels, entities or pairs, one a row, padded.
 
     Training batches are drawn from all lengths: where each has sentences of like lengths, the words of short ones weigh
     more than others, since a step's loss is a mean over its words. Rows of like lengths go through the model together.
 
     Args:
-        task: the `task` group of the config.
-        labels: of the documents, for labels and entities.
         config, splits, tokenizer, seed, cache: as those of TextDataModule; a tokenizer needs no end-of-text token.
+        labels: of the documents, for labels and entities.
 
     Raises:
         UsageError: a block has no room for more than special tokens.
@@ -56,20 +55,12 @@ class ExampleDataModule(TextDataModule):
     draws_from_all_lengths = True
 
     def __init__(
-        self,
-        config: DataConfig,
-        task: TaskConfig,
-        splits: Splits,
-        labels: Labels | None,
-        tokenizer: Any,
-        seed: int,
-        cache: str,
+        self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str, labels: Labels | None = None
     ) -> None:
-        self.task, self.labels, self.specials = task, labels, specials_of(tokenizer)
+        self.labels, self.specials = labels, specials_of(tokenizer)
         for name, size in (("block_size", config.block_size), ("target_size", config.target_size)):
             if size < len(self.specials) + FEWEST_TOKENS:
                 raise UsageError(f"data.{name}={size}: {len(self.specials)} of them are special tokens; take more")
-        self.sampler: type[EpochSampler] = EpochIndexSampler if task.name == "masked_lm" else EpochSampler
         super().__init__(config, splits, tokenizer, seed, cache)
         if labels is not None:
             self.labels = labels.counted_anew(self.splits)
@@ -81,15 +72,7 @@ class ExampleDataModule(TextDataModule):
         given = (self.tokens, self.splits.of(side), self.specials, self.config.block_size)
         if self.config.format == "pairs":
             return Pairs(*given, target_size=self.config.target_size)
-        if self.labels is None:
-            return MaskedTokens(
-                *given,
-                fraction=self.task.mask_fraction,
-                mask_id=self.tokenizer.mask_token_id,
-                vocabulary=len(self.tokenizer),
-                # What is validated on is masked alike for every seed.
-                seed=self.seed if side == "train" else self.config.split_seed,
-            )
+        assert self.labels is not None
         if self.config.format == "labels":
             return TextLabels(*given, label_of=self.labels.of)
         return WordTags(*given, tags=self.labels.of, words=self.labels.words)
@@ -139,3 +122,33 @@ class ExampleDataModule(TextDataModule):
             "label2id": {name: number for number, name in names.items()},
             **({"problem_type": several} if self.config.format == "labels" else {}),
         }
+
+
+class MaskedDataModule(ExampleDataModule):
+    """Windows of plain text, some of whose tokens are masked, anew in every epoch.
+
+    Args:
+        mask_fraction: of the tokens.
+        config, splits, tokenizer, seed, cache: as those of ExampleDataModule.
+    """
+
+    sampler = EpochIndexSampler
+
+    def __init__(
+        self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str, mask_fraction: float
+    ) -> None:
+        self.mask_fraction = mask_fraction
+        super().__init__(config, splits, tokenizer, seed, cache)
+
+    def _dataset(self, side: str) -> MaskedTokens:
+        return MaskedTokens(
+            self.tokens,
+            self.splits.of(side),
+            self.specials,
+            self.config.block_size,
+            fraction=self.mask_fraction,
+            mask_id=self.tokenizer.mask_token_id,
+            vocabulary=len(self.tokenizer),
+            # What is validated on is masked alike for every seed.
+            seed=self.seed if side == "train" else self.config.split_seed,
+        )

@@ -25,17 +25,13 @@ NAME = "default"  # of an adapter: a model could have several
 IN_PEFT = "base_model.model."  # how peft begins the name of a parameter of a model that it wraps
 
 
-# What peft calls a task, by which its Auto classes know how to open an adapter; it has no name for masked LMs.
-PEFT_TASKS = {
-    "causal_lm": "CAUSAL_LM",
-    "seq2seq": "SEQ_2_SEQ_LM",
-    "sequence_classification": "SEQ_CLS",
-    "token_classification": "TOKEN_CLS",
-}
-
-
 def add_adapters(
-    model: PreTrainedModel, config: PeftConfig, seed: int, train_head: bool, base: str = "", task_name: str = ""
+    model: PreTrainedModel,
+    config: PeftConfig,
+    seed: int,
+    train_head: bool,
+    base: str = "",
+    peft_type: str | None = None,
 ) -> None:
     """Freezes a model and adds adapters, which change nothing before they are trained.
 
@@ -44,7 +40,7 @@ def add_adapters(
         seed: of what the adapters start from.
         train_head: whether the head is trained as a whole, as one that starts at random must be.
         base: where others find the checkpoint, and
-        task_name: what the model does: both are written beside the adapters.
+        peft_type: what peft calls the task: both are written beside the adapters.
 
     An output layer that is tied to the embeddings has none: merged, it would change them too.
 
@@ -68,7 +64,7 @@ def add_adapters(
         targets = matching("peft.targets", config.targets, layers)
     lora = LoraConfig(
         base_model_name_or_path=base,
-        task_type=PEFT_TASKS.get(task_name),
+        task_type=peft_type,
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # a ratio is taken of it
         lora_dropout=config.dropout,

@@ -18,7 +18,7 @@ from domaintune.config.checks import EXPORT_NOTES
 from domaintune.data.chatting import stop_ids
 from domaintune.errors import RunError, UsageError
 from domaintune.files.writing import PART, flush_folder, flush_tree
-from domaintune.models.loading import AUTO_CLASSES
+from domaintune.models.heads import Head
 
 TOLERANCE = 1e-4  # relative: the same weights on the same device differ by rounding at most
 REHEARSED = 300_000_000  # parameters, which take a second or two to write and read
@@ -33,7 +33,7 @@ def export(
     folder: Path,
     card: str,
     probe: dict[str, torch.Tensor],
-    task_name: str = "causal_lm",
+    head: Head,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes safetensors, tokenizer, generation config and model card; replaces an older export.
@@ -44,14 +44,14 @@ def export(
         folder: where; written beside and renamed, so that it is whole or absent.
         card: README.md, with front matter.
         probe: what the model's forward takes, one row; the exported model must answer alike.
-        task_name: which of transformers' Auto classes must open it.
+        head: of the task; its Auto class must open it.
         notes: what this program is to know of it, for domaintune.json; see `config.EXPORT_NOTES`.
 
     Raises:
         RuntimeError: the folder opens to another model.
     """
     beside = folder.with_name(f"{folder.name}-{os.getpid()}{PART}")
-    make_ready(model, tokenizer, task_name)
+    make_ready(model, tokenizer, head)
     try:
         if hasattr(model, "peft_config"):
             from domaintune.models.adapters import merge_adapters, save_adapter  # peft takes seconds to import
@@ -65,7 +65,7 @@ def export(
         (beside / "README.md").write_text(card, encoding="utf-8")
         if notes:
             (beside / EXPORT_NOTES).write_text(json.dumps(notes), encoding="utf-8")
-        _check(model, beside, probe, task_name)
+        _check(model, beside, probe, head)
         flush_tree(beside)  # a run that counts as finished has its export, also where the power fails
         if folder.exists():
             shutil.rmtree(folder)
@@ -77,12 +77,12 @@ def export(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def make_ready(model: PreTrainedModel, tokenizer: Any, task_name: str) -> None:
+def make_ready(model: PreTrainedModel, tokenizer: Any, head: Head) -> None:
     """Sets what plain transformers needs to write and label in batches, and to end where this program does."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if task_name == "causal_lm":
-        # What is written follows the prompt. transformers saves what a tokenizer was made with.
+    if head.goes_on:
+        # transformers saves what a tokenizer was made with.
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     if not model.can_generate():
         return
@@ -103,14 +103,14 @@ def _can_be_saved(config: GenerationConfig) -> bool:
 
 
 def rehearse_export(
-    model: PreTrainedModel, tokenizer: Any, probe: dict[str, torch.Tensor], task_name: str, name: str, beside: Path
+    model: PreTrainedModel, tokenizer: Any, probe: dict[str, torch.Tensor], head: Head, name: str, beside: Path
 ) -> None:
     """Does before training what `export` will do after it, in a temporary folder: what can't be saved is told now.
 
     Of a model with more than `REHEARSED` parameters the weights are left out: writing them takes too long.
 
     Args:
-        probe, task_name: see `export`.
+        probe, head: see `export`.
         name: of the checkpoint.
         beside: the folder on whose disk the export will lie.
 
@@ -122,7 +122,7 @@ def rehearse_export(
         if own is not None:
             model.generation_config = copy.deepcopy(own)
         tokenizer = copy.deepcopy(tokenizer)
-        make_ready(model, tokenizer, task_name)
+        make_ready(model, tokenizer, head)
         with tempfile.TemporaryDirectory(prefix="rehearsal-", suffix=PART, dir=beside) as folder:
             model.config.save_pretrained(folder)
             if own is not None:
@@ -136,7 +136,7 @@ def rehearse_export(
                 whole = merged_copy(model, probe) if hasattr(model, "peft_config") else model
                 whole.save_pretrained(folder, safe_serialization=True)
                 try:
-                    _check(whole, Path(folder), probe, task_name)
+                    _check(whole, Path(folder), probe, head)
                 except OSError as error:  # of transformers, which does not find what it needs in the folder
                     raise ValueError(error) from error
     except (OSError, SafetensorError) as error:
@@ -158,9 +158,8 @@ def merged_copy(model: PreTrainedModel, probe: dict[str, torch.Tensor]) -> PreTr
     return copied
 
 
-def _check(model: PreTrainedModel, folder: Path, probe: dict[str, torch.Tensor], task_name: str) -> None:
-    auto, _ = AUTO_CLASSES[task_name]
-    opened = auto.from_pretrained(folder, dtype=model.dtype, trust_remote_code=False)
+def _check(model: PreTrainedModel, folder: Path, probe: dict[str, torch.Tensor], head: Head) -> None:
+    opened = head.auto.from_pretrained(folder, dtype=model.dtype, trust_remote_code=False)
     _check_alike(_answers(model, probe), _answers(opened.to(model.device), probe), TOLERANCE)
 
 

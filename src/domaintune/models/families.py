@@ -3,6 +3,8 @@
 from typing import Any
 
 from domaintune.config.programs import program
+from domaintune.config.schema import TaskConfig
+from domaintune.config.tasks import declared_tasks
 from domaintune.errors import UsageError
 from domaintune.models.locating import Checkpoint
 
@@ -19,21 +21,21 @@ ENCODER_DECODERS = "bart blenderbot longt5 mt5 pegasus t5 umt5".split()
 TRANSLATORS = "m2m_100 marian mbart".split()
 
 KINDS = {
-    **dict.fromkeys(DECODERS, "a decoder, which sees no token to the right"),
-    **dict.fromkeys(ENCODERS, "an encoder, which sees the whole text"),
-    **dict.fromkeys(ENCODER_DECODERS, "an encoder with a decoder, which turns a text into another"),
-    **dict.fromkeys(TRANSLATORS, "a translator, whose tokenizer writes a target otherwise than a source"),
+    **dict.fromkeys(DECODERS, "decoder"),
+    **dict.fromkeys(ENCODERS, "encoder"),
+    **dict.fromkeys(ENCODER_DECODERS, "encoder-decoder"),
+    **dict.fromkeys(TRANSLATORS, "translator"),
 }
-TASKS = {
-    KINDS["gpt2"]: ("causal_lm", "sequence_classification", "token_classification"),
-    KINDS["bert"]: ("masked_lm", "sequence_classification", "token_classification"),
-    KINDS["t5"]: ("seq2seq",),
-    KINDS["mbart"]: (),
+IN_WORDS = {
+    "decoder": "a decoder, which sees no token to the right",
+    "encoder": "an encoder, which sees the whole text",
+    "encoder-decoder": "an encoder with a decoder, which turns a text into another",
+    "translator": "a translator, whose tokenizer writes a target otherwise than a source",
 }
-# Pairs that transformers has no class for.
+# Heads that transformers has no class for.
 MISSING = {
-    "sequence_classification": ("granite",),
-    "token_classification": "gemma3_text gptj granite olmo olmo2 opt".split(),
+    "ForSequenceClassification": ("granite",),
+    "ForTokenClassification": "gemma3_text gptj granite olmo olmo2 opt".split(),
 }
 # What the head of a class of transformers has learnt, where it is not to write text.
 LEARNT = {
@@ -42,39 +44,38 @@ LEARNT = {
     "ForQuestionAnswering": "to find answers in texts",
     "ForMultipleChoice": "to choose among answers",
 }
-HEADS = {"sequence_classification": "ForSequenceClassification", "token_classification": "ForTokenClassification"}
 
 
-def check_family(checkpoint: Checkpoint, task_name: str) -> None:
+def check_family(checkpoint: Checkpoint, task: TaskConfig) -> None:
     """Raises UsageError where a checkpoint is of a family that can't do the task."""
-    family = checkpoint.config.get("model_type")
-    kind = KINDS.get(str(family))
-    if kind is None or task_name in (fits := fitting(str(family))):
+    family = str(checkpoint.config.get("model_type"))
+    if (kind := KINDS.get(family)) is None or can_do(family, task):
         return
-    if task_name in TASKS[kind]:
-        raise UsageError(f"model.checkpoint={checkpoint.name}: transformers has no {family} for task={task_name}")
+    if kind in task.models:
+        raise UsageError(f"model.checkpoint={checkpoint.name}: transformers has no {family} for task={task.name}")
+    fitting = ", ".join(name for name, each in declared_tasks().items() if can_do(family, each))
     raise UsageError(
-        f"model.checkpoint={checkpoint.name}: {family} is {kind}, so it does not fit task={task_name}; it fits "
-        f"{', '.join(fits) or 'none of the tasks'}"
+        f"model.checkpoint={checkpoint.name}: {family} is {IN_WORDS[kind]}, so it does not fit task={task.name}; it "
+        f"fits {fitting or 'none of the tasks'}"
     )
 
 
-def fitting(family: str) -> list[str]:
-    """The tasks that a family of KINDS can do."""
-    return [task for task in TASKS[KINDS[family]] if family not in MISSING.get(task, ())]
+def can_do(family: str, task: TaskConfig) -> bool:
+    """Whether transformers has a model of a family of KINDS for the task."""
+    return KINDS[family] in task.models and family not in MISSING.get(task.head, ())
 
 
-def learnt_otherwise(checkpoint: Checkpoint, task_name: str) -> str | None:
+def learnt_otherwise(checkpoint: Checkpoint, task: TaskConfig) -> str | None:
     """What the weights were trained to do where that is not to write text and the task is; config.json says it."""
     made_for = _made_for(checkpoint)
-    if task_name not in ("causal_lm", "seq2seq"):
+    if "text" not in task.predicts:
         return None
     return next((f"{words} ({made_for})" for head, words in LEARNT.items() if made_for.endswith(head)), None)
 
 
-def check_writes(checkpoint: Checkpoint, task_name: str) -> None:
+def check_writes(checkpoint: Checkpoint, task: TaskConfig) -> None:
     """Raises UsageError where a checkpoint did not learn to write, but its family could."""
-    if learnt := learnt_otherwise(checkpoint, task_name):
+    if learnt := learnt_otherwise(checkpoint, task):
         raise UsageError(
             f"model.checkpoint={checkpoint.name}: it was trained {learnt}, not to write text. "
             f"A run of this program is asked by {program('predict')}, and measured by {program('evaluate')} run=NAME"
@@ -105,13 +106,13 @@ def _made_for(checkpoint: Checkpoint) -> str:
     return str((checkpoint.config.get("architectures") or [""])[0])
 
 
-def labels_of(checkpoint: Checkpoint, task_name: str) -> tuple[list[str], bool] | None:
+def labels_of(checkpoint: Checkpoint, task: TaskConfig) -> tuple[list[str], bool] | None:
     """The label names of a checkpoint's own head in their order, and whether a text may have several of them.
 
     None where it has no head of this task.
     """
     config: dict[str, Any] = checkpoint.config
-    if task_name not in HEADS or not _made_for(checkpoint).endswith(HEADS[task_name]) or not config.get("id2label"):
+    if not task.head or not _made_for(checkpoint).endswith(task.head) or not config.get("id2label"):
         return None
     names = {int(number): str(name) for number, name in config["id2label"].items()}
     several = config.get("problem_type") == "multi_label_classification"

@@ -8,22 +8,14 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from domaintune.config.schema import ModelConfig
 from domaintune.errors import UsageError
 from domaintune.kernels.dropout import replace_dropout
 from domaintune.models.families import too_few_embeddings
+from domaintune.models.heads import Head
 from domaintune.models.locating import Checkpoint
 from domaintune.models.parts import is_of_head
 
@@ -36,23 +28,14 @@ DROPOUT = (
 )
 ATTENTION_DROPOUT = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 
-# The class of transformers that a task's model is, and what a message calls it.
-AUTO_CLASSES: dict[str, tuple[Any, str]] = {
-    "causal_lm": (AutoModelForCausalLM, "a causal LM"),
-    "sequence_classification": (AutoModelForSequenceClassification, "a sequence classifier"),
-    "token_classification": (AutoModelForTokenClassification, "a token classifier"),
-    "seq2seq": (AutoModelForSeq2SeqLM, "a sequence-to-sequence model"),
-    "masked_lm": (AutoModelForMaskedLM, "a masked LM"),
-}
-# Tasks whose head may be drawn anew; the others need all of a checkpoint's weights.
-NEW_HEADS = ("sequence_classification", "token_classification", "masked_lm")
+SPECIAL = {"eos_token": "end-of-text token", "mask_token": "mask token"}
 
 
-def load_tokenizer(checkpoint: Checkpoint, task_name: str = "causal_lm") -> Any:
+def load_tokenizer(checkpoint: Checkpoint, head: Head) -> Any:
     """The checkpoint's fast tokenizer.
 
     Raises:
-        UsageError: there is none, or it lacks a special token of the task: the end of a text, or the mask.
+        UsageError: there is none, or it lacks a special token that the head needs.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, use_fast=True, trust_remote_code=False)
@@ -63,12 +46,11 @@ def load_tokenizer(checkpoint: Checkpoint, task_name: str = "causal_lm") -> Any:
     # transformers opens a folder without the tokenizer's files as a tokenizer that knows no token.
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         raise UsageError(f"model.checkpoint={checkpoint.name}: {checkpoint.folder} holds no tokenizer")
-    if task_name == "causal_lm" and tokenizer.eos_token is None:
+    needed = head.special_token
+    if needed == "eos_token" and tokenizer.eos_token is None:
         tokenizer.eos_token = tokenizer.sep_token  # by which BERT's tokenizers, that some decoders have, end a text
-    needed = {"causal_lm": ("eos_token", "end-of-text token"), "masked_lm": ("mask_token", "mask token")}
-    name, words = needed.get(task_name, ("", ""))
-    if name and getattr(tokenizer, name) is None:
-        raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer has no {words}")
+    if needed and getattr(tokenizer, needed) is None:
+        raise UsageError(f"model.checkpoint={checkpoint.name}: its tokenizer has no {SPECIAL[needed]}")
     return tokenizer
 
 
@@ -80,11 +62,11 @@ def tokens_of(tokenizer: Any) -> int:
 def load_model(
     checkpoint: Checkpoint,
     config: ModelConfig,
-    task_name: str,
+    head: Head,
     dtype: torch.dtype,
     seed: int,
     tokens: int = 0,
-    **head: Any,
+    **labels: Any,
 ) -> PreTrainedModel:
     """The model with the head of a task, in train mode.
 
@@ -93,20 +75,20 @@ def load_model(
     Args:
         checkpoint: where its files lie.
         config: the `model` group; its dropouts replace the checkpoint's.
-        task_name: what AUTO_CLASSES has.
+        head: of the task.
         dtype: of the weights in memory, whatever they are stored in.
         seed: of the weights that are drawn: all where `config.init` is random, else those of a new head and of
             embeddings that are added.
         tokens: the fewest that the model shall have embeddings for.
-        head: what of the model's config the task decides: `num_labels`, `id2label`, `label2id`, `problem_type`.
+        labels: what of the model's config the data decides: `num_labels`, `id2label`, `label2id`, `problem_type`.
 
     Raises:
         UsageError: the checkpoint is of no model that can do the task, or its files are incomplete.
     """
-    auto, words = AUTO_CLASSES[task_name]
+    auto = head.auto
     try:
         stored = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, **head)
+        shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, **labels)
         _set_dropout(shape, config)
         _fuse_activation(shape)
         # The devices' own states stay as they are: weights are drawn on the CPU.
@@ -117,14 +99,14 @@ def load_model(
                     shape.vocab_size = tokens
                 model = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
             else:
-                model, drawn = _pretrained(auto, checkpoint, shape, dtype, task_name in NEW_HEADS)
+                model, drawn = _pretrained(auto, checkpoint, shape, dtype, head.is_new)
                 body = f"{model.base_model_prefix}."
                 read = {name for name in model.state_dict() if not name.startswith(body)} - drawn
-                if "id2label" in head and stored.id2label != shape.id2label and read:
+                if "id2label" in labels and stored.id2label != shape.id2label and read:
                     model = _with_new_head(model, auto, shape, seed)
                 _resize(model, checkpoint, tokens, config.resize_embeddings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as {words}: {error}") from error
+        raise UsageError(f"model.checkpoint={checkpoint.name}: does not open as {head.words}: {error}") from error
     if config.dropout is not None:
         _set_head_dropout(model, config.dropout)
     replace_dropout(model)

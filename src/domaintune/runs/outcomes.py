@@ -144,7 +144,8 @@ def varied_keys(trials: Sequence[Trial]) -> list[str]:
     purpose = {override.lstrip("+~").partition("=")[0] for trial in trials for override in trial.overrides}
     found = dict.fromkeys(key for settings in with_config for key in settings if key != SEED)
     keys = [key for key in found if key in purpose or not may_differ(key)]
-    return [key for key in keys if any(each.get(key) != with_config[0].get(key) for each in with_config)]
+    varied = [key for key in keys if any(each.get(key) != with_config[0].get(key) for each in with_config)]
+    return [key for key in varied if key != "task._target_" or "task.name" not in varied]  # which says the same
 
 
 def trial_overrides(folder: Path) -> list[str] | None:

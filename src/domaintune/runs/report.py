@@ -28,22 +28,6 @@ EMBEDDED = {
     "entities": "embedded: the reference of Python and the names in it",
     "summaries": "embedded: docstrings of Python's library and their first lines",
 }
-# How the Hub calls what a task's models are for.
-PIPELINES = {
-    "causal_lm": "text-generation",
-    "sequence_classification": "text-classification",
-    "token_classification": "token-classification",
-    "seq2seq": "text2text-generation",
-    "masked_lm": "fill-mask",
-}
-# The choice of `data` for each format.
-DATA_OF = {
-    "text": "domain",
-    "instructions": "instructions",
-    "labels": "sentiment",
-    "entities": "entities",
-    "pairs": "summaries",
-}
 CLASSES = 12  # that a line names
 LONGEST_PROMPT = 120  # characters of a prompt that is printed to be typed again
 
@@ -245,22 +229,21 @@ def verdicts(result: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
 def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[str]]:
     """What one can do with a finished run, ask its model, measure it, train another: a command and its arguments."""
     config = read_config(run.path)
-    task, format = config["task"]["name"], config["data"]["format"]
-    if format == "instructions" and (run.export / "chat_template.jinja").exists():
+    predicts = config["task"]["predicts"]
+    if config["data"]["format"] == "instructions" and (run.export / "chat_template.jinja").exists():
         yield ["generate", f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
-    elif task in ("causal_lm", "seq2seq"):
+    elif "text" in predicts:
         opening = opening.removeprefix(config["data"].get("prefix") or "")  # which generate puts before it
         prompt = opening if len(opening) <= LONGEST_PROMPT else "YOUR_PROMPT"
         yield ["generate", f"run={folder}", f"prompt={prompt}"]
-    elif task == "masked_lm":  # it predicts nothing of a whole text, and is there to learn labels next
+    elif predicts:
+        yield ["predict", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
+    else:  # it is there to learn labels next
         start = f"model.checkpoint={folder}/export"
         yield ["train", "data=sentiment", start, "data.path=YOUR_LABELLED_TEXTS.csv"]
-    else:
-        yield ["predict", f"run={folder}", "input=YOUR_TEXTS.csv", "output=predictions.jsonl"]
     yield ["evaluate", f"run={folder}"]
     if config["data"]["path"] is None:
-        data = "masked" if task == "masked_lm" else DATA_OF[format]
-        yield ["train", *[f"data={data}"] * (data != "domain"), "data.path=YOUR_TEXT"]
+        yield ["train", *_chosen(run, "task", "data"), "data.path=YOUR_TEXT"]
     elif trial_overrides(run.path) is None:
         yield ["train", "-m", f"name={config['name']}_rates", *_rates(config), *_typed_again(run)]
 
@@ -270,9 +253,18 @@ def _rates(config: dict[str, Any]) -> list[str]:
     return [f"optim.lr={lr / 3:.2g},{lr:.2g},{lr * 3:.2g}"]
 
 
+def _chosen(run: RunFolder, *groups: str) -> list[str]:
+    """What was typed to choose a leaf of these groups."""
+    return [each for each in _typed(run) if each.partition("=")[0] in groups]
+
+
+def _typed(run: RunFolder) -> list[str]:
+    return shlex.split(run.result["command"])[2:]
+
+
 def _typed_again(run: RunFolder) -> list[str]:
     """What was typed for a run, without what names it and the learning rate."""
-    typed = shlex.split(run.result["command"])[2:]
+    typed = _typed(run)
     return [as_one_value(each) for each in typed if each.partition("=")[0] not in ("name", "fresh", "optim.lr")]
 
 
@@ -307,7 +299,7 @@ def _model_card(config: Config, run: RunFolder) -> str:
     front = f"base_model: {base}\n" if "/" in base and not os.path.exists(base) else ""
     return f"""---
 library_name: transformers
-pipeline_tag: {PIPELINES[config.task.name]}
+pipeline_tag: {config.task.pipeline}
 {front}tags: [domaintune]
 ---
 # {config.name}

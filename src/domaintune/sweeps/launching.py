@@ -13,10 +13,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from domaintune.config.formats import direction
 from domaintune.config.overrides import as_typed, quote
 from domaintune.config.programs import train_again
 from domaintune.config.schema import Config
+from domaintune.config.tasks import direction
 from domaintune.errors import UsageError
 from domaintune.runs.folder import RunFolder
 from domaintune.runs.queueing import requeue_after
@@ -79,7 +79,7 @@ class TrialLauncher(Launcher):
         self.strict = True
         self._fresh = bool(config.fresh) and not is_started_again()
         self._begun = False
-        self.direction = direction(str(config.task.monitor))
+        self.direction = config.task.mode or direction(str(config.task.monitor), config.task)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -9,30 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.config.formats import direction
+from domaintune.config.tasks import declared_task, direction
 from domaintune.runs.outcomes import Trial, shown
 from domaintune.sweeps.comparing import FAILS, TIE, WORSE, Comparison, Measured, compare, draw_documents
 
 Array = npt.NDArray[np.float64]
 LIMIT = "trainer.limit_val_batches"
-# Of each task, what can't be compared where tokens are cut otherwise.
-PER_TOKEN = {
-    "causal_lm": ("val/loss", "val/perplexity"),
-    "seq2seq": ("val/loss", "val/perplexity"),
-    "masked_lm": ("val/loss", "val/perplexity", "val/accuracy"),
-}
 PER_BYTE = "val/bits_per_byte"
-# Of each task, the settings that decide what a metric is computed from; others change what a model does.
-_OF_TARGETS = ("data.target_size",)
-_OF_WRITTEN = ("data.target_size", "task.generate_examples")
-MEASURED_BY: dict[str, dict[str, tuple[str, ...]]] = {
-    "sequence_classification": {"val/loss": ("task.class_weights",)},
-    "masked_lm": dict.fromkeys(PER_TOKEN["masked_lm"], ("task.mask_fraction", "data.block_size")),
-    "seq2seq": {
-        **dict.fromkeys(PER_TOKEN["seq2seq"], _OF_TARGETS),
-        **dict.fromkeys(("val/rouge1", "val/rouge2", "val/rougeL", "val/chrf"), _OF_WRITTEN),
-    },
-}
+TOKENIZER = "tokenizer"  # in task.measured_with: a metric is of its tokens
 # What a metric is computed from: the sums of two arrays of validation.npz, and a function of their ratio. Of others
 # only the spread over seeds is known.
 RATIOS: dict[str, tuple[str, str, Callable[[Array], Array]]] = {
@@ -143,16 +127,19 @@ def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
     for trial in trials:
         if trial.metrics:
             task, metric = (str(trial.settings.get(f"task.{key}")) for key in ("name", "monitor"))
-            mode = direction(metric) or str(trial.settings.get("task.mode"))
-            by = [(key, trial.settings.get(key)) for key in MEASURED_BY.get(task, {}).get(metric, ())]
-            alike[task, metric, mode, _data(trial), tuple(by)].append(trial)
+            declared = declared_task(task)
+            mode = direction(metric, declared) or str(trial.settings.get("task.mode"))
+            needed = trial.settings.get(f"task.measured_with.{metric}", declared.measured_with.get(metric, ()))
+            by = tuple((key, trial.settings.get(key)) for key in needed)
+            alike[task, metric, mode, _data(trial), by].append(trial)
     rankings = []
-    for (task_name, metric, mode, data, by), group in alike.items():
+    for (_, metric, mode, data, by), group in alike.items():
         by_tokenizer: dict[str, list[Trial]] = defaultdict(list)
         for trial in group:
             by_tokenizer[str(trial.result.get("validation", {}).get("tokenizer"))].append(trial)
         parts, why = [group], ""
-        if metric in PER_TOKEN.get(task_name, ()) and len(by_tokenizer) > 1:
+        settings = {key: value for key, value in by if key != TOKENIZER}
+        if TOKENIZER in dict(by) and len(by_tokenizer) > 1:
             why = f"their tokenizers differ, and {metric} is of their own tokens"
             if all(PER_BYTE in trial.metrics for trial in group):
                 metric, mode, why = PER_BYTE, "min", f"ranked by {PER_BYTE}: {why}"
@@ -160,7 +147,7 @@ def rank(trials: Sequence[Trial], varied: Sequence[str]) -> list[Ranking]:
                 parts, why = list(by_tokenizer.values()), f"a ranking for each tokenizer: {why}"
         if len(alike) > 1 and not why and any(trial.settings.get(LIMIT, 1) != 1 for trial in group):
             why = f"{LIMIT} counts batches: with others of data.batch_size it takes other documents"
-        rankings += [_rank(part, trials, varied, metric, mode, data, why, dict(by)) for part in parts]
+        rankings += [_rank(part, trials, varied, metric, mode, data, why, settings) for part in parts]
     return sorted(rankings, key=lambda ranking: -len(ranking.rows))
 
 

@@ -1,19 +1,34 @@
 """What every task shares: optimizer wiring, sums of an evaluation, and logging."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self, cast
 
 import lightning as L
 import torch
+from hydra.utils import get_class
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed, nn
+from transformers import PreTrainedModel
 
-from domaintune.config.schema import OptimConfig, SchedulerConfig
+from domaintune.config.schema import Config, OptimConfig, SchedulerConfig, TaskConfig
+from domaintune.data.datamodule import TextDataModule, pad_token_id
+from domaintune.data.example_datamodule import ExampleDataModule
+from domaintune.data.inputs import Input
+from domaintune.data.labelling import Labels
+from domaintune.data.splitting import Splits
 from domaintune.errors import RunError
 from domaintune.kernels.gradient_norm import sum_of_squares
+from domaintune.models.heads import Head
 from domaintune.models.parts import head_parameters
 from domaintune.models.sharding import is_sharded, local, shard
 from domaintune.optim.parameter_groups import learning_rates, parameter_groups
 from domaintune.optim.schedules import warmup_then
+from domaintune.tasks.predicting import Predictor, Row, beside
+
+
+def task_class(task: TaskConfig) -> "type[FineTuningTask]":
+    """The class that a task's leaf names."""
+    return cast("type[FineTuningTask]", get_class(task._target_))
 
 
 class FineTuningTask(L.LightningModule):
@@ -24,10 +39,52 @@ class FineTuningTask(L.LightningModule):
     never weighs more per label than a long one.
 
     Attributes:
+        head: what transformers puts on its models.
         continues: whether its model goes on with a text, so that samples can be written.
     """
 
+    head: ClassVar[Head]
     continues = False
+
+    @classmethod
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
+        """The encoded documents that it learns from."""
+        raise NotImplementedError
+
+    @classmethod
+    def prepare_model(cls, model: PreTrainedModel, tokenizer: Any, config: Config) -> None:
+        """Sets what of a loaded model the task or its data decide."""
+
+    @classmethod
+    def check_model(cls, model: PreTrainedModel, data: TextDataModule) -> None:
+        """Raises UsageError where a model can't learn the task."""
+
+    @classmethod
+    def make(cls, config: Config, model: PreTrainedModel, trained_on: tuple[dict[str, int], int] | None) -> Self:
+        """The task around a loaded model.
+
+        Args:
+            trained_on: see `Prepared`; of tasks that learn labels.
+        """
+        return cls(model, config.optim, config.scheduler)
+
+    @classmethod
+    def predict(cls, predictor: Predictor, rows: list[Input]) -> Iterable[Row]:
+        """What a trained model says of each row: the fields that the task's leaf declares."""
+        raise NotImplementedError
+
+    @classmethod
+    def answer(cls, predictor: Predictor, inputs: list[Input]) -> list[Row]:
+        """A row for each input, in their order; of one that can't be used its place, and why."""
+        asked = [row for row in inputs if row.text is not None]
+        with torch.no_grad():
+            found = iter(list(cls.predict(predictor, asked)) if asked else [])
+        fields, answers = predictor.config.task.predicts, []
+        for row in inputs:
+            odd = {"left_out": row.left_out} if row.left_out else {}
+            new = next(found) if row.text is not None else odd
+            answers.append({"row": row.place, **beside(row.columns, fields, new), **new})
+        return answers
 
     def __init__(self, model: nn.Module, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
         super().__init__()
@@ -237,6 +294,15 @@ class FineTuningTask(L.LightningModule):
 
 class ExampleTask(FineTuningTask):
     """A task that learns from examples, in batches of parts; `forward` returns a part's summed loss and its divisor."""
+
+    @classmethod
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
+        return ExampleDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache, labels)
+
+    @classmethod
+    def prepare_model(cls, model: PreTrainedModel, tokenizer: Any, config: Config) -> None:
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = pad_token_id(tokenizer)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """The parts go through the model one by one: rows of like lengths, so that little of them is padding."""

@@ -5,14 +5,26 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from domaintune.config.schema import OptimConfig, SchedulerConfig
+from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
+from domaintune.data.chatting import Chats
 from domaintune.data.collating import IGNORED, Batch
+from domaintune.data.datamodule import TextDataModule
+from domaintune.data.inputs import Input
+from domaintune.data.labelling import Labels
+from domaintune.data.left_out import REFUSED
+from domaintune.data.splitting import Splits
+from domaintune.kernels.attention import check_causal
 from domaintune.kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_of_each
+from domaintune.models.generation import encode_prompt, encode_question, fit_prompt
+from domaintune.models.heads import Head
 from domaintune.models.loading import output_embedding
 from domaintune.tasks.base import FineTuningTask
 from domaintune.tasks.metrics import language_model_metrics
+from domaintune.tasks.predicting import Predictor, Row
+
+PROBED_TOKENS = 16  # enough to see whether a model looks ahead
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:
@@ -38,7 +50,36 @@ class CausalLM(FineTuningTask):
             all devices, none where a window wasn't measured.
     """
 
+    head = Head(AutoModelForCausalLM, "a causal LM", special_token="eos_token", peft_type="CAUSAL_LM", goes_on=True)
     continues = True
+
+    @classmethod
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
+        return TextDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache)
+
+    @classmethod
+    def check_model(cls, model: PreTrainedModel, data: TextDataModule) -> None:
+        measured = next(
+            each for each in (data.datasets["val"], data.datasets["test"], data.datasets["train"]) if len(each)
+        )
+        check_causal(model, measured.window(0)["input_ids"][None, :PROBED_TOKENS])
+
+    @classmethod
+    def make(cls, config: Config, model: PreTrainedModel, trained_on: Any) -> "CausalLM":
+        compile_for = (config.data.batch_size, config.data.block_size) if config.model.compile else None
+        return cls(model, config.optim, config.scheduler, compile_for)
+
+    @classmethod
+    def predict(cls, predictor: Predictor, rows: list[Input]) -> list[Row]:
+        """What follows each text, or answers it."""
+        prompts, refused = [], {}
+        for place, row in enumerate(rows):
+            try:
+                prompts.append(fit_prompt(_asked(predictor, row), predictor.max_new_tokens, predictor.model))
+            except ValueError as error:  # of the chat template
+                refused[place] = {"left_out": f"{REFUSED}: {error}"}
+        written = iter(predictor.write(prompts))
+        return [refused[place] if place in refused else next(written) for place in range(len(rows))]
 
     def __init__(
         self,
@@ -109,3 +150,13 @@ class CausalLM(FineTuningTask):
         text_bytes: Any = self.trainer.strategy.reduce(self._sums.new_tensor(self._bytes), reduce_op="sum")
         loss, tokens = self.of_windows.sum(0).tolist()
         return language_model_metrics(loss, tokens, float(text_bytes))
+
+
+def _asked(predictor: Predictor, row: Input) -> list[int]:
+    """The prompt that a row is."""
+    tokenizer, encoder = predictor.tokenizer, predictor.encoder
+    if row.turns:
+        return encoder.ids(*Chats(tokenizer, encoder).asked(list(row.turns)))
+    if predictor.chat:
+        return encode_question(tokenizer, encoder, str(row.text))
+    return encode_prompt(tokenizer, encoder, str(row.text), predictor.model)

@@ -1,12 +1,19 @@
 """Predict masked tokens: fits an encoder to a domain before it learns labels of it."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from domaintune.config.schema import OptimConfig, SchedulerConfig
+from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
+from domaintune.data.datamodule import TextDataModule
+from domaintune.data.example_datamodule import MaskedDataModule
 from domaintune.data.examples import ExampleBatch
+from domaintune.data.labelling import Labels
+from domaintune.data.splitting import Splits
 from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
+from domaintune.models.heads import Head
 from domaintune.models.loading import handing_on, head_is_linear, logits_at
 from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.metrics import perplexity
@@ -19,6 +26,13 @@ class MaskedLM(ExampleTask):
     2020). Logs `loss`, `perplexity` = exp(loss), and `accuracy`, how often the likeliest token is the right one.
     Validation masks the same tokens every time, so its losses can be compared.
     """
+
+    head = Head(AutoModelForMaskedLM, "a masked LM", is_new=True, special_token="mask_token")
+
+    @classmethod
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
+        fraction = config.task.mask_fraction
+        return MaskedDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache, fraction)
 
     def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
         super().__init__(model, optim, scheduler)

@@ -6,18 +6,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import distributed
-from transformers import PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from domaintune.config.schema import OptimConfig, SchedulerConfig
+from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
+from domaintune.data.inputs import Input
 from domaintune.errors import UsageError
 from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
-from domaintune.models.generation import Sampling, continue_all, run_context
+from domaintune.models.generation import Sampling, continue_all, generation_config, run_context
+from domaintune.models.heads import Head
 from domaintune.models.loading import decoder_output, head_is_linear
 from domaintune.models.sharding import is_sharded
 from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.metrics import overlap_metrics, perplexity
+from domaintune.tasks.predicting import Predictor, Row
 
 
 class Seq2Seq(ExampleTask):
@@ -32,7 +35,24 @@ class Seq2Seq(ExampleTask):
         max_new_tokens: of what is written.
     """
 
+    head = Head(AutoModelForSeq2SeqLM, "a sequence-to-sequence model", peft_type="SEQ_2_SEQ_LM")
     continues = True
+
+    @classmethod
+    def prepare_model(cls, model: PreTrainedModel, tokenizer: Any, config: Config) -> None:
+        super().prepare_model(model, tokenizer, config)
+        likeliest = Sampling(config.data.target_size, temperature=0)  # what validation and predict write
+        model.generation_config = generation_config(tokenizer, likeliest, model)
+
+    @classmethod
+    def make(cls, config: Config, model: PreTrainedModel, trained_on: Any) -> "Seq2Seq":
+        return cls(model, config.optim, config.scheduler, config.task.generate_examples, config.data.target_size)
+
+    @classmethod
+    def predict(cls, predictor: Predictor, rows: list[Input]) -> list[Row]:
+        """What it turns each text into."""
+        sources = predictor.encode([predictor.config.data.prefix + str(row.text) for row in rows])
+        return predictor.write([torch.from_numpy(ids) for ids in sources])
 
     def __init__(
         self,

@@ -1,19 +1,23 @@
 """Label whole texts: one label each, or any number of them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from domaintune.config.schema import OptimConfig, SchedulerConfig
+from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
 from domaintune.data.examples import ExampleBatch
+from domaintune.data.inputs import Input
+from domaintune.models.heads import Head
 from domaintune.runs.folder import optional
 from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.drawing import add_matrix
 from domaintune.tasks.metrics import classification_metrics
+from domaintune.tasks.predicting import Predictor, Row, rounded
 
 HITS = ("found", "missed", "wrongly given")  # of a label, where texts may have several
 
@@ -32,7 +36,31 @@ class SequenceClassification(ExampleTask):
         weights: (K,) of the classes; None weighs all alike.
     """
 
+    head = Head(AutoModelForSequenceClassification, "a sequence classifier", is_new=True, peft_type="SEQ_CLS")
     class_weights: torch.Tensor | None
+
+    @classmethod
+    def make(
+        cls, config: Config, model: PreTrainedModel, trained_on: tuple[dict[str, int], int] | None
+    ) -> "SequenceClassification":
+        weights = None
+        if config.task.class_weights == "balanced":
+            assert trained_on is not None
+            several = model.config.problem_type == "multi_label_classification"
+            weights = balanced_weights(trained_on[0], several, trained_on[1])
+        return cls(model, config.optim, config.scheduler, weights)
+
+    @classmethod
+    def predict(cls, predictor: Predictor, rows: list[Input]) -> Iterator[Row]:
+        task = cls(predictor.model, predictor.config.optim, predictor.config.scheduler).eval()
+        for logits in predictor.logits(predictor.encode([str(row.text) for row in rows]), task.logits):
+            chances = logits.sigmoid() if task.several else logits.softmax(0)
+            by_name = {name: rounded(chance) for name, chance in zip(task.names, chances, strict=True)}
+            if task.several:
+                labels = [name for name, logit in zip(task.names, logits, strict=True) if logit > 0]
+                yield {"labels": labels, "probabilities": by_name}
+            else:
+                yield {"label": task.names[int(logits.argmax())], "probabilities": by_name}
 
     def __init__(
         self,

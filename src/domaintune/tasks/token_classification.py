@@ -1,18 +1,24 @@
 """Find entities: a tag for each word, measured by whole entities."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import distributed
-from transformers import PreTrainedModel
+from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
+from domaintune.data.encoding import cut_at_words, encode_words
 from domaintune.data.examples import ExampleBatch, WordTags
+from domaintune.data.inputs import Input
 from domaintune.data.tokenizing import CONTEXT
+from domaintune.models.heads import Head
 from domaintune.tasks.base import ExampleTask
-from domaintune.tasks.metrics import count_entities, entity_metrics
+from domaintune.tasks.metrics import count_entities, entities_of, entity_metrics
+from domaintune.tasks.predicting import Predictor, Row, rounded
 
 
 class TokenClassification(ExampleTask):
@@ -25,6 +31,32 @@ class TokenClassification(ExampleTask):
     Args:
         model: its config says what the tags are called.
     """
+
+    head = Head(AutoModelForTokenClassification, "a token classifier", is_new=True, peft_type="TOKEN_CLS")
+
+    @classmethod
+    def predict(cls, predictor: Predictor, rows: list[Input]) -> Iterator[Row]:
+        ids, numbers, lengths = encode_words([list(row.words) for row in rows], predictor.encoder)
+        specials, ends = predictor.specials, np.cumsum(lengths)
+        windows = [
+            (sentence, end - length + first, end - length + stop)
+            for sentence, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True))
+            for first, stop in cut_at_words(numbers[end - length : end], predictor.room)
+        ]
+        shape: Any = predictor.model.config
+        logits = predictor.logits(
+            [specials.around(ids[first:stop]) for _, first, stop in windows],
+            lambda batch: predictor.model(**batch).logits,
+        )
+        given: list[list[tuple[str, float | None]]] = [[("O", None)] * len(row.words) for row in rows]
+        for (sentence, first, stop), found in zip(windows, logits, strict=True):
+            chances = found.softmax(-1)[specials.before.size :]
+            for place, word in enumerate(numbers[first:stop].tolist()):
+                if word != CONTEXT:
+                    tag = shape.id2label[int(chances[place].argmax())]
+                    given[sentence][word] = (tag, rounded(chances[place].max()))
+        for row, of_words in zip(rows, given, strict=True):
+            yield _tagged(row, [tag for tag, _ in of_words], [chance for _, chance in of_words])
 
     def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
         super().__init__(model, optim, scheduler)
@@ -85,3 +117,12 @@ class TokenClassification(ExampleTask):
                     given[word] = self.tags[tag]
             sentences.append((true, given))
         return sentences
+
+
+def _tagged(row: Input, tags: list[str], chances: list[float | None]) -> Row:
+    """The words with their tags, and the entities that these make up: `first` and `last` are numbers of words."""
+    entities = [
+        {"kind": kind, "text": " ".join(row.words[first : last + 1]), "first": first, "last": last}
+        for kind, first, last in sorted(entities_of(tags), key=lambda entity: entity[1])
+    ]
+    return {"entities": entities, "tokens": list(row.words), "tags": tags, "probabilities": chances}
