@@ -368,7 +368,8 @@ def _data_and_task(schema: Any) -> Iterator[str]:
     """What of the data a task can't learn from."""
     data, task = schema.data, schema.task
     roles = ROLES[data.format]
-    if task._target_.startswith("domaintune.") and declared_task(task.name)._target_ != task._target_:
+    ours = task._target_.startswith("domaintune.")
+    if ours and declared_task(task.name)._target_ != task._target_:
         yield f"task.name={task.name}: a task is chosen by its leaf, task=NAME"
     if data.format not in task.learns_from:
         fitting = " or ".join(name for name, each in declared_tasks().items() if data.format in each.learns_from)
@@ -402,7 +403,7 @@ def _data_and_task(schema: Any) -> Iterator[str]:
     if data.path is None and data.embedded is None:
         name = {"instructions": "instructions", "labels": "sentiment"}.get(data.format, data.format)
         yield f"data={name} has no text of its own: set data.path"
-    for key, default in vars(TaskConfig()).items():
+    for key, default in vars(TaskConfig()).items() if ours else ():
         owners = tasks_with(key) if task[key] != default else []
         if owners and task.name not in owners:
             yield f"task.{key}={task[key]} goes with task={' or '.join(owners)}"
