@@ -32,8 +32,9 @@ LEVELS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 WAY_OF_THE_DATA = (
-    "library embedded own_files charsets finding left_out cells decoding fields chats rows marking reading inputs "
-    "documents deduplicating splitting classes labelling encoder chatting tokenizing encoding packing sampling "
+    "library embedded own_files charsets finding left_out cells decoding encoder fields chats chatting formats.text "
+    "formats.instructions formats.labels formats.entities formats.pairs formats.choosing rows marking reading inputs "
+    "documents deduplicating splitting classes labelling tokenizing packing sampling "
     "collating windows unigram examples accounting datamodule example_datamodule"
 ).split()
 

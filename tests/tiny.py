@@ -31,7 +31,7 @@ from domaintune.config.schema import DataConfig
 from domaintune.data.collating import IGNORED, Window
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source
-from domaintune.data.reading import Fields
+from domaintune.data.formats.choosing import fields_of
 
 VOCABULARY = 96
 OPENAI: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
@@ -112,7 +112,7 @@ def window(ids: torch.Tensor, text_bytes: int) -> Window:
     return {"input_ids": ids, "labels": labels, "bytes": text_bytes}
 
 
-TEXT = Fields.of(DataConfig())  # how plain text is read without further settings
+TEXT = fields_of(DataConfig())  # how plain text is read without further settings
 
 
 def jsonl(file: Path, *rows: Any) -> str:
@@ -123,11 +123,11 @@ def jsonl(file: Path, *rows: Any) -> str:
     return str(file)
 
 
-def documents(folder: Path, *texts: str) -> Documents:
-    """Documents of these texts, with their file and their cache in `folder`."""
-    name = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
-    source = Source(jsonl(folder / f"{name}.jsonl", *texts), ".jsonl")
-    return read_documents([source], TEXT, str(folder / "cache"))
+def documents(folder: Path, *rows: Any, format: str = "text") -> Documents:
+    """Documents of these texts or rows, with their file and their cache in `folder`."""
+    name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:8]
+    source = Source(jsonl(folder / f"{name}.jsonl", *rows), ".jsonl")
+    return read_documents([source], fields_of(DataConfig(format=format)), str(folder / "cache"))
 
 
 def hub_cache(cache: Path, name: str, files: dict[str, bytes]) -> Path:

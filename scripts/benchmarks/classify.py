@@ -80,7 +80,7 @@ def prepared_run(given: argparse.Namespace) -> Iterator[tuple[Any, Path]]:
 def rows_of(prepared: Any) -> dict[str, list[Row]]:
     """{side: rows}: text and label, or tokens and tags."""
     splits = prepared.splits
-    return {side: [json.loads(splits.documents[number]) for number in splits.of(side).tolist()] for side in SIDES}
+    return {side: [splits.documents[number] for number in splits.of(side).tolist()] for side in SIDES}
 
 
 def encoded(rows: list[Row], tokenizer: Any, numbers: dict[str, int], longest: int) -> list[Row]:

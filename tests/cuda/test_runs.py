@@ -52,7 +52,7 @@ def of_task(task: str, folder: Path) -> tuple[str, ...]:
         "t5": ("t5", "summaries", paired),
     }[task]
     checkpoint = families.save_family(family, folder / family)
-    small = ("data.block_size=48", "data.batch_size=8", "optim.lr=1e-3", "task.generate_examples=4")
+    small = ("data.block_size=48", "data.batch_size=8", "optim.lr=1e-3", *["task.generate_examples=4"] * (task == "t5"))
     return (f"model.checkpoint={checkpoint}", f"data={data}", f"data.path={path(folder)}", *small)
 
 

@@ -77,7 +77,7 @@ class Run:
         tokens = tokenize(splits.documents, self.tokenizer, config.format, str(cache))
         number = int(tokens.starts[-1])
         return {
-            "texts": list(splits.documents.texts(0, len(splits.documents))),
+            "texts": list(splits.documents.records(0, len(splits.documents))),
             "places": [splits.documents.place(document) for document in range(len(splits.documents))],
             "sides": splits.side.tolist(),
             "starts": tokens.starts.tolist(),

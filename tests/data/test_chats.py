@@ -7,20 +7,20 @@ import pytest
 
 from domaintune.config.schema import DataConfig
 from domaintune.data.chats import role_of
-from domaintune.data.fields import Fields
+from domaintune.data.formats.choosing import fields_of
 from domaintune.data.left_out import RowError
 from domaintune.data.rows import Row, row_of
 
 
 def read(row: Any, **settings: Any) -> Row:
-    return row_of(1, row, Fields.of(DataConfig(path="a.jsonl", format="instructions", **settings)))
+    return row_of(1, row, fields_of(DataConfig(path="a.jsonl", format="instructions", **settings)))
 
 
 def said(row: Any, **settings: Any) -> Any:
     """The document of a row: role and content of each message, or the pair."""
     found = read(row, **settings)
-    assert found.text is not None, (found.reason, found.why)
-    made = json.loads(found.text)
+    assert found.record is not None, (found.reason, found.why)
+    made = found.record
     return [(turn["role"], turn["content"]) for turn in made["messages"]] if "messages" in made else made
 
 
@@ -182,13 +182,13 @@ def test_one_call_as_it_was_written_once() -> None:
     call = {"name": "add", "arguments": '{"a": 2}'}
     for written in (call, json.dumps(call)):
         made = read({"messages": [turn("user", "2+2?"), turn("assistant", None, function_call=written)]})
-        assert json.loads(made.text or "")["messages"][1]["tool_calls"] == [{"type": "function", "function": call}]
+        assert made.record["messages"][1]["tool_calls"] == [{"type": "function", "function": call}]
 
 
 def test_null_says_nothing_like_an_empty_text() -> None:
     chat = [turn("user", "a"), turn("assistant", None), turn("tool", None), turn("user", None), turn("assistant", "b")]
     found = read({"messages": chat})
-    assert json.loads(found.text or "")["messages"] == [{**each, "content": each["content"] or ""} for each in chat]
+    assert found.record["messages"] == [{**each, "content": each["content"] or ""} for each in chat]
     assert found.unused == 1, "the blank answer"
 
 
@@ -251,7 +251,7 @@ def test_columns_and_keys_have_names_of_their_own() -> None:
 )
 def test_rows_of_no_use_are_left_out_with_their_reason(row: dict[str, Any], reason: str, why: str) -> None:
     found = read(row)
-    assert (found.text, found.reason) == (None, reason)
+    assert (found.record, found.reason) == (None, reason)
     assert found.why.startswith(why), found.why
 
 
@@ -263,14 +263,14 @@ def test_calls_of_tools_pass_through() -> None:
         turn("function", "4", name="add", tool_call_id="x1"),
     ]
     found = read({"messages": chat})
-    assert json.loads(found.text or "")["messages"] == [
+    assert found.record["messages"] == [
         turn("user", "2+2?"),
         turn("assistant", "", tool_calls=calls),
         turn("tool", "4", name="add", tool_call_id="x1"),
     ]
     assert found.unused == 1
     plain = {"messages": [turn("user", "a", tool_calls=None, name=None), turn("assistant", "b", tool_calls=[])]}
-    assert json.loads(read(plain).text or "")["messages"] == [turn("user", "a"), turn("assistant", "b")]
+    assert read(plain).record["messages"] == [turn("user", "a"), turn("assistant", "b")]
 
 
 def test_messages_after_the_last_answer_are_counted() -> None:

@@ -17,11 +17,11 @@ from tokenizers import normalizers
 
 from domaintune.config.schema import DataConfig
 from domaintune.data import datamodule as module
-from domaintune.data import tokenizing
 from domaintune.data.accounting import account_of
 from domaintune.data.chatting import PLAIN_TEMPLATE, Segment
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, collate
+from domaintune.data.formats import instructions
 from domaintune.data.splitting import TEST, Splits, read_splits
 from domaintune.errors import UsageError
 
@@ -245,7 +245,7 @@ def test_only_answers_have_labels_and_every_token_is_accounted_for(
     learnt = sorted(
         token for batch in data.train_dataloader() for token in batch["labels"][batch["labels"] != IGNORED].tolist()
     )
-    answers = [json.loads(data.splits.documents[number])["completion"] for number in data.splits.of("train").tolist()]
+    answers = [data.splits.documents[number]["completion"] for number in data.splits.of("train").tolist()]
     encoded = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in answers]
     assert learnt == sorted(token for one in encoded for token in one)
     account = data.accounts()["train"]
@@ -257,7 +257,7 @@ def test_only_answers_have_labels_and_every_token_is_accounted_for(
 def test_the_bytes_of_a_window_are_those_of_its_answers(instructed: Callable[..., TextDataModule]) -> None:
     data = instructed(*ROWS)
     dataset = data.datasets["train"]
-    answers = [json.loads(data.splits.documents[number])["completion"] for number in dataset.documents.tolist()]
+    answers = [data.splits.documents[number]["completion"] for number in dataset.documents.tolist()]
     assert [dataset.window(index)["bytes"] for index in range(len(dataset))] == [len(text) for text in answers]
 
 
@@ -265,7 +265,7 @@ def test_a_side_without_any_label_is_told_with_its_rows(
     instructed: Callable[..., TextDataModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a template gives every answer back as context."""
-    monkeypatch.setattr(tokenizing, "_sequences", lambda row, _: [[Segment(row["prompt"], learnt=False)]])
+    monkeypatch.setattr(instructions, "_sequences", lambda row, _: [[Segment(row["prompt"], learnt=False)]])
     with pytest.raises(UsageError, match=r"no token of the train side has a label.*rows\.jsonl:\d+, .*rows\.jsonl:\d+"):
         instructed(*ROWS)
 
@@ -369,7 +369,7 @@ def test_the_answers_of_a_chat_that_its_template_rewrites_do_not_see_each_other(
     assert account.documents == len(data.splits.of("train"))
     assert len(train) == account.windows == 3 * account.documents
     shown = [data.tokenizer.decode(train.window(index)["input_ids"]) for index in range(3)]
-    number = json.loads(data.splits.documents[train.documents_of(0)[0]])["messages"][0]["content"][:-1]
+    number = data.splits.documents[train.documents_of(0)[0]]["messages"][0]["content"][:-1]
     turn = f"<user>{number}?\n<assistant>{number}!\n"
     end = data.tokenizer.eos_token
     assert shown == [f"{1 + 2 * at}{turn * (at + 1)}{end}" for at in range(3)]

@@ -14,6 +14,7 @@ import tiny
 from domaintune.config.schema import DataConfig
 from domaintune.data import deduplicating
 from domaintune.data.deduplicating import near_duplicates
+from domaintune.data.formats.choosing import FORMATS
 from domaintune.data.splitting import LEFT_OUT, TEST, TRAIN, VAL, Splits, read_splits
 
 DRAW = random.Random(0)
@@ -63,11 +64,11 @@ CHANGES: dict[str, Callable[[random.Random, list[str]], str]] = {
 }
 
 
-def marked(folder: Path, val: list[str], test: list[str], train: list[str], format: str = "text") -> list[list[bool]]:
+def marked(folder: Path, val: list[Any], test: list[Any], train: list[Any], format: str = "text") -> list[list[bool]]:
     """What is left out of each of these sides."""
-    documents = tiny.documents(folder, *val, *test, *train)
+    documents = tiny.documents(folder, *val, *test, *train, format=format)
     side = np.repeat([0, 1, 2], [len(val), len(test), len(train)])
-    found = near_duplicates(documents, [side == number for number in range(3)], format)
+    found = near_duplicates(documents, [side == number for number in range(3)], FORMATS[format])
     return [found[side == number].tolist() for number in range(3)]
 
 
@@ -156,18 +157,19 @@ def test_a_side_without_documents_changes_nothing(tmp_path: Path) -> None:
     assert marked(tmp_path, [], ["a text"], ["A TEXT"]) == [[], [False], [True]]
 
 
-def instruction(prompt: str, completion: str) -> str:
-    return json.dumps({"prompt": prompt, "completion": completion})
+def instruction(prompt: str, completion: str) -> dict[str, Any]:
+    return {"prompt": prompt, "completion": completion}
 
 
-def chat(*contents: str) -> str:
-    return json.dumps({"messages": [{"role": "user", "content": content} for content in contents]})
+def chat(*contents: str) -> dict[str, Any]:
+    said = zip(("user", "assistant"), contents, strict=True)
+    return {"messages": [{"role": role, "content": content} for role, content in said]}
 
 
 def test_of_instructions_the_names_of_their_fields_do_not_count(tmp_path: Path) -> None:
     val, train = instruction("2+3", "5"), instruction("7-1", "6")
     assert marked(tmp_path, [val], [], [train, instruction(" 2+3", "5")], "instructions")[2] == [False, True]
-    assert marked(tmp_path, [val], [], [train], "text")[2] == [True], "as plain text they are alike"
+    assert marked(tmp_path, [json.dumps(val)], [], [json.dumps(train)], "text")[2] == [True], "as text they are alike"
     val, train = chat("Good morning", "Hello"), chat("And now?", "Leave")
     assert marked(tmp_path, [val], [], [train, chat("good morning\n", "hello")], "instructions")[2] == [False, True]
 
@@ -175,8 +177,8 @@ def test_of_instructions_the_names_of_their_fields_do_not_count(tmp_path: Path) 
 def test_a_system_message_that_all_share_makes_nothing_alike(tmp_path: Path) -> None:
     system = {"role": "system", "content": "You are a patient assistant who answers in one short sentence. " * 3}
 
-    def asked(question: str) -> str:
-        return json.dumps({"messages": [system, {"role": "user", "content": question}]})
+    def asked(question: str) -> dict[str, Any]:
+        return {"messages": [system, {"role": "user", "content": question}, {"role": "assistant", "content": "Yes"}]}
 
     val, train = asked("Which rivers meet in Passau?"), asked("How long does an egg boil?")
     again = asked("which rivers  meet in Passau ?")

@@ -13,6 +13,7 @@ from domaintune.config.schema import DataConfig
 from domaintune.data import documents as documents_module
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source, find_sources
+from domaintune.data.formats.choosing import fields_of
 from domaintune.data.reading import Fields, Row
 from domaintune.data.splitting import read_splits
 from domaintune.errors import UsageError
@@ -30,7 +31,7 @@ TEXTS = [
 
 def read(tmp_path: Path, **settings: object) -> Documents:
     config = DataConfig(**settings)  # type: ignore[arg-type]
-    return read_documents(find_sources(config, "unused").sources, Fields.of(config), str(tmp_path / "cache"))
+    return read_documents(find_sources(config, "unused").sources, fields_of(config), str(tmp_path / "cache"))
 
 
 def entries(tmp_path: Path) -> int:
@@ -40,9 +41,9 @@ def entries(tmp_path: Path) -> int:
 def test_texts_come_back_as_they_were(tmp_path: Path) -> None:
     documents = tiny.documents(tmp_path, *TEXTS)
     assert len(documents) == len(TEXTS)
-    assert list(documents.texts(0, len(TEXTS))) == TEXTS
-    assert list(documents.texts(2, 4)) == TEXTS[2:4]
-    assert list(documents.texts(3, 3)) == []
+    assert list(documents.records(0, len(TEXTS))) == TEXTS
+    assert list(documents.records(2, 4)) == TEXTS[2:4]
+    assert list(documents.records(3, 3)) == []
     assert [documents[number] for number in range(len(TEXTS))] == TEXTS
     assert documents.starts[-1] == sum(len(text.encode()) for text in TEXTS)
 
@@ -77,7 +78,7 @@ def test_blank_rows_are_left_out_counted_and_the_first_few_named(tmp_path: Path)
     rows = ["one", "", " \n\t", {"text": None}, "two", *[""] * 10]
     path = tiny.jsonl(tmp_path / "a.jsonl", *rows)
     documents = read(tmp_path, path=path)
-    assert list(documents.texts(0, len(documents))) == ["one", "two"]
+    assert list(documents.records(0, len(documents))) == ["one", "two"]
     assert len(documents.rows_left_out) == 13
     places = [f"{path}:{line}" for line in (2, 3, 4, 6, 7)]
     assert {reason: (each["rows"], each["places"]) for reason, each in documents.left_out().items()} == {

@@ -20,7 +20,8 @@ from domaintune.data.finding import (
     passed_over,
     suffix_of,
 )
-from domaintune.data.reading import Fields, read
+from domaintune.data.formats.choosing import fields_of
+from domaintune.data.reading import read
 from domaintune.errors import UsageError
 
 
@@ -50,8 +51,8 @@ def found(path: Any, **settings: Any) -> list[Source]:
 
 def texts(sources: list[Source]) -> list[tuple[str | None, str | None]]:
     """(side, text) of every row."""
-    fields = Fields.of(DataConfig())
-    return [(source.side, row.text) for source in sources for row in read(source, fields)]
+    fields = fields_of(DataConfig())
+    return [(source.side, row.record) for source in sources for row in read(source, fields)]
 
 
 def data_set(*texts: str) -> datasets.Dataset:

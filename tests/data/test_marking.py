@@ -1,6 +1,5 @@
 """data.marks=end: what other programs put between documents ends them, and is no text."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,22 @@ import tiny
 
 from domaintune.config.schema import DataConfig
 from domaintune.data.finding import Source
+from domaintune.data.formats.choosing import fields_of
 from domaintune.data.inputs import find_inputs, input_fields, read_inputs
 from domaintune.data.left_out import BLANK, NO_ANSWER, NO_LABEL
 from domaintune.data.reading import read
-from domaintune.data.rows import Fields, Row
+from domaintune.data.rows import Row
 from domaintune.data.splitting import read_splits
 
 MARKS = ("<|end|>", "<s>", "<|startoftext|>")
 
 
 def rows(file: Path, **settings: Any) -> list[Row]:
-    return list(read(Source(str(file), file.suffix), Fields.of(DataConfig(path=str(file), **settings), MARKS)))
+    return list(read(Source(str(file), file.suffix), fields_of(DataConfig(path=str(file), **settings), MARKS)))
 
 
 def placed(found: list[Row]) -> list[tuple[int, str | None]]:
-    return [(row.place, row.text) for row in found]
+    return [(row.place, row.record) for row in found]
 
 
 def test_a_text_file_is_cut_at_its_marks_alone(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_row_of_a_table_gives_several_documents_of_its_group(tmp_path: Path) -
     file = Path(
         tiny.jsonl(tmp_path / "a.jsonl", {"text": "One\n<|end|>Two<|end|>", "by": "me"}, {"text": "<|end|>", "by": "x"})
     )
-    assert [(row.place, row.text, row.group) for row in rows(file, group_column="by")] == [
+    assert [(row.place, row.record, row.group) for row in rows(file, group_column="by")] == [
         (1, "One", "me"),
         (1, "Two", "me"),
         (2, None, "x"),
@@ -60,7 +60,7 @@ def test_a_completion_loses_the_mark_that_ends_it(tmp_path: Path) -> None:
         {"messages": chat},
     ]
     found = rows(Path(tiny.jsonl(tmp_path / "a.jsonl", *lines)), format="instructions")
-    assert [None if row.text is None else json.loads(row.text) for row in found] == [
+    assert [None if row.record is None else row.record for row in found] == [
         {"prompt": "Q", "completion": "A <|end|> B"},
         None,
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Say <|end|> now."}]},
@@ -92,14 +92,14 @@ def test_a_text_that_is_nothing_but_a_mark_is_left_out(
     tmp_path: Path, format: str, row: dict[str, Any], reason: str
 ) -> None:
     (found,) = rows(Path(tiny.jsonl(tmp_path / "a.jsonl", row)), format=format)
-    assert (found.text, found.reason) == (None, reason)
+    assert (found.record, found.reason) == (None, reason)
 
 
 def test_a_row_gives_what_it_holds_without_its_mark(tmp_path: Path) -> None:
     """So the same text with a mark and without one is on one side."""
     row = {"text": "good <|end|>", "label": "a"}
     (found,) = rows(Path(tiny.jsonl(tmp_path / "a.jsonl", row)), format="labels", columns={"label": "label"})
-    assert found.given == json.loads(found.text)["text"] == "good "
+    assert found.given == found.record["text"] == "good "
 
 
 def test_a_row_that_is_asked_about_stays_one_row(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ import pytest
 from domaintune.config.schema import DataConfig
 from domaintune.data.documents import read_documents
 from domaintune.data.finding import Source, find_sources
-from domaintune.data.reading import Fields, Row, read
+from domaintune.data.formats.choosing import fields_of
+from domaintune.data.reading import Row, read
 from domaintune.errors import UsageError
 
-PLAIN = Fields.of(DataConfig())
+PLAIN = fields_of(DataConfig())
 MB = 10**6
 
 
@@ -33,12 +34,12 @@ def write(file: Path, content: str | bytes) -> Path:
 
 def rows(path: Path, **settings: Any) -> list[Row]:
     config = DataConfig(path=str(path), **settings)
-    fields = Fields.of(config)
+    fields = fields_of(config)
     return [row for source in find_sources(config, "no cache").sources for row in read(source, fields)]
 
 
 def texts(path: Path, **settings: Any) -> list[str | None]:
-    return [row.text for row in rows(path, **settings)]
+    return [row.record for row in rows(path, **settings)]
 
 
 # One corpus in every format.
@@ -99,8 +100,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 def test_the_same_texts_are_the_same_documents_in_every_format(tmp_path: Path, name: str) -> None:
     path = WRITERS[name](tmp_path)
     config = DataConfig(path=str(path), unit="paragraph")
-    documents = read_documents(find_sources(config, "no cache").sources, Fields.of(config), str(tmp_path / "cache"))
-    assert list(documents.texts(0, len(documents))) == TEXTS
+    documents = read_documents(find_sources(config, "no cache").sources, fields_of(config), str(tmp_path / "cache"))
+    assert list(documents.records(0, len(documents))) == TEXTS
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.jsonl", "a.json", "lines.json", "a.csv", "a.tsv"])
@@ -237,14 +238,14 @@ PAIRS = [{"prompt": "2+2? ", "completion": "4"}, {"prompt": "", "completion": "G
 @pytest.mark.parametrize("kind", KINDS)
 def test_prompt_and_completion_are_one_object(tmp_path: Path, kind: str) -> None:
     file = table(tmp_path, kind, [{"n": 1, **pair} for pair in PAIRS])
-    assert [json.loads(text or "") for text in texts(file, format="instructions")] == PAIRS
+    assert texts(file, format="instructions") == PAIRS
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_renames_prompt_and_completion(tmp_path: Path, kind: str) -> None:
     file = table(tmp_path, kind, [{"q": pair["prompt"], "a": pair["completion"], "prompt": "no"} for pair in PAIRS])
     given = texts(file, format="instructions", columns={"prompt": "q", "completion": "a"})
-    assert [json.loads(text or "") for text in given] == PAIRS
+    assert given == PAIRS
 
 
 CHAT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2+2?"}]
@@ -256,22 +257,22 @@ CHAT += [{"role": "assistant", "content": "4"}]
 def test_messages_keep_role_and_content_alone(tmp_path: Path, kind: str, name: str) -> None:
     file = table(tmp_path, kind, [{name: [{"weight": 1, **turn} for turn in CHAT]}])
     [text] = texts(file, format="instructions", columns={"messages": name})
-    assert json.loads(text or "") == {"messages": CHAT}
+    assert text == {"messages": CHAT}
 
 
 @pytest.mark.parametrize("kind", NESTED)
 def test_a_file_may_hold_pairs_and_messages(tmp_path: Path, kind: str) -> None:
     objects = [{**PAIRS[0], "messages": None}, {"prompt": None, "completion": None, "messages": CHAT}]
     given = texts(table(tmp_path, kind, objects), format="instructions")
-    assert [json.loads(text or "") for text in given] == [PAIRS[0], {"messages": CHAT}]
+    assert given == [PAIRS[0], {"messages": CHAT}]
 
 
-def test_the_same_row_is_the_same_text_from_whatever_file(tmp_path: Path) -> None:
+def test_the_same_row_is_the_same_record_from_whatever_file(tmp_path: Path) -> None:
     """What its hash is taken of, which decides its side."""
     given = {kind: texts(table(tmp_path, kind, PAIRS), format="instructions") for kind in KINDS}
     reordered = [{"completion": pair["completion"], "prompt": pair["prompt"]} for pair in PAIRS]
     given["reordered"] = texts(table(tmp_path / "x", ".jsonl", reordered), format="instructions")
-    assert len({tuple(each) for each in given.values()}) == 1
+    assert len({json.dumps(each) for each in given.values()}) == 1
 
 
 # Quotes.
@@ -284,7 +285,7 @@ def noted(file: Path, **settings: Any) -> tuple[list[str | None], list[str]]:
     """The texts, and the notes on how they were read."""
     config = DataConfig(path=str(file), **settings)
     [source] = find_sources(config, "no cache").sources
-    return [row.text for row in read(source, Fields.of(config))], source.notes
+    return [row.record for row in read(source, fields_of(config))], source.notes
 
 
 def test_a_tsv_file_is_unquoted_where_only_that_gives_each_line_its_columns(tmp_path: Path) -> None:
@@ -337,7 +338,7 @@ def sentences(file: Path, content: str, **settings: Any) -> list[tuple[int, list
     found = rows(
         write(file, content), format="entities", **{"columns": {"tokens": "tokens", "tags": "tags"}, **settings}
     )
-    return [(row.place, *json.loads(row.text or "").values()) for row in found]
+    return [(row.place, *row.record.values()) for row in found]
 
 
 NBSP, NARROW, THIN, WIDE = "\u00a0", "\u202f", "\u2009", "\u3000"
@@ -404,7 +405,7 @@ def classes(file: Path, features: dict[str, Any], objects: dict[str, list[Any]],
     made.to_parquet(str(file))
     made.save_to_disk(str(file.with_suffix("")))
     assert texts(file, **settings) == texts(file.with_suffix(""), **settings)
-    return [text and json.loads(text) for text in texts(file, **settings)]
+    return texts(file, **settings)
 
 
 TEXT = datasets.Value("string")
@@ -453,7 +454,7 @@ def test_damaged_metadata_of_a_parquet_file_is_passed_over(tmp_path: Path, metad
     table = pa.table({"text": ["a", "b"], "label": [1, 0]}).replace_schema_metadata({b"huggingface": metadata})
     pq.write_table(table, tmp_path / "a.parquet")
     found = texts(tmp_path / "a.parquet", format="labels")
-    assert [json.loads(text or "")["label"] for text in found] == ["1", "0"]
+    assert [text["label"] for text in found] == ["1", "0"]
 
 
 def test_texts_of_a_column_of_classes_stay_as_they_are(tmp_path: Path) -> None:
@@ -462,7 +463,7 @@ def test_texts_of_a_column_of_classes_stay_as_they_are(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b"], "label": ["good", "bad"]}).replace_schema_metadata(metadata)
     pq.write_table(table, tmp_path / "a.parquet")
     found = texts(tmp_path / "a.parquet", format="labels")
-    assert [json.loads(text or "")["label"] for text in found] == ["good", "bad"]
+    assert [text["label"] for text in found] == ["good", "bad"]
 
 
 # Documents.
@@ -474,7 +475,7 @@ def test_notes_are_those_of_the_first_reading(tmp_path: Path) -> None:
     def notes(**settings: Any) -> list[str]:
         config = DataConfig(path=str(file), **settings)
         sources = find_sources(config, "no cache").sources
-        return read_documents(sources, Fields.of(config), str(tmp_path / "cache")).source_notes()
+        return read_documents(sources, fields_of(config), str(tmp_path / "cache")).source_notes()
 
     assert [note.startswith(f"{file}: quotes are read as letters") for note in notes() + notes()] == [True, True]
     assert notes(quoting="csv") == [], "another entry of the cache"
@@ -501,7 +502,7 @@ def test_a_source_is_read_again_only_where_it_changed(tmp_path: Path) -> None:
     def folder(**settings: Any) -> Path:
         config = DataConfig(path=str(file), **settings)
         return read_documents(
-            find_sources(config, "no cache").sources, Fields.of(config), str(tmp_path / "cache")
+            find_sources(config, "no cache").sources, fields_of(config), str(tmp_path / "cache")
         ).folder
 
     first = folder()
@@ -521,11 +522,11 @@ def paragraphs() -> Iterator[str]:
 
 def peak(file: Path, unit: str | None = None) -> tuple[int, int]:
     """The number of rows, and the most memory that Python held at once while they passed."""
-    fields = Fields.of(DataConfig(path=str(file), unit=unit))
+    fields = fields_of(DataConfig(path=str(file), unit=unit))
     source = Source(str(file), "".join(file.suffixes).removesuffix(".gz"))
     tracemalloc.start()
     try:
-        number = sum(row.text is not None for row in read(source, fields))
+        number = sum(row.record is not None for row in read(source, fields))
         return number, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -550,7 +551,7 @@ def test_documents_are_written_as_a_stream(tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "\n\n".join(paragraphs()))
     tracemalloc.start()
     try:
-        documents = read_documents([Source(str(file), ".txt")], Fields.of(DataConfig(path=str(file))), str(tmp_path))
+        documents = read_documents([Source(str(file), ".txt")], fields_of(DataConfig(path=str(file))), str(tmp_path))
         memory = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

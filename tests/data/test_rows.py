@@ -8,19 +8,20 @@ import pytest
 
 from domaintune.config.schema import DataConfig
 from domaintune.data.finding import Source, find_sources
+from domaintune.data.formats.choosing import fields_of
 from domaintune.data.labelling import check_labels, label_warnings, read_labels
-from domaintune.data.reading import Fields, Row, read
+from domaintune.data.reading import Row, read
 from domaintune.data.splitting import read_splits
 from domaintune.errors import UsageError
 
 
 def rows(file: Path, content: str, **settings: Any) -> list[Row]:
     file.write_text(content)
-    return list(read(Source(str(file), file.suffix), Fields.of(DataConfig(path=str(file), **settings))))
+    return list(read(Source(str(file), file.suffix), fields_of(DataConfig(path=str(file), **settings))))
 
 
 def texts(*args: Any, **settings: Any) -> list[Any]:
-    return [row.text and json.loads(row.text) for row in rows(*args, **settings)]
+    return [row.record and row.record for row in rows(*args, **settings)]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def texts(*args: Any, **settings: Any) -> list[Any]:
 )
 def test_labels_are_read_alike_from_every_table(tmp_path: Path, name: str, content: str) -> None:
     found = rows(tmp_path / name, content, format="labels")
-    assert [json.loads(row.text or "") for row in found] == [
+    assert [row.record for row in found] == [
         {"text": "fine, really", "label": "good"},
         {"text": "bad film", "label": "3"},
     ]
@@ -83,7 +84,7 @@ SENTENCES = [
 @pytest.mark.parametrize("separator", [" ", "\t", "   "])
 def test_conll_files(tmp_path: Path, name: str, separator: str) -> None:
     found = rows(tmp_path / name, CONLL.replace(" ", separator), format="entities")
-    assert [json.loads(row.text or "") for row in found] == SENTENCES
+    assert [row.record for row in found] == SENTENCES
     assert [row.place for row in found] == [3, 7, 11]
 
 
@@ -112,7 +113,7 @@ def test_rows_of_tokens_and_tags(tmp_path: Path) -> None:
 )
 def test_odd_sentences_are_told(tmp_path: Path, content: str, reason: str, words: str) -> None:
     (row,) = rows(tmp_path / "a.jsonl", content, format="entities")
-    assert (row.text, row.reason) == (None, reason)
+    assert (row.record, row.reason) == (None, reason)
     assert row.why.endswith(words)
     with pytest.raises(UsageError, match=rf"a\.jsonl, line 1: .*{words}"):
         texts(tmp_path / "a.jsonl", content, format="entities", strict=True)
@@ -130,7 +131,7 @@ def test_odd_sentences_are_told(tmp_path: Path, content: str, reason: str, words
 )
 def test_sentences_with_nothing_in_them_are_counted_also_when_strict(tmp_path: Path, content: str, reason: str) -> None:
     (row,) = rows(tmp_path / "a.jsonl", content, format="entities", strict=True)
-    assert (row.text, row.reason) == (None, reason)
+    assert (row.record, row.reason) == (None, reason)
 
 
 def test_a_conll_line_of_one_column_is_told_with_its_place(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_names_of_classes_are_taken_from_a_saved_data_set(tmp_path: Path) -> Non
     made.save_to_disk(str(tmp_path / "set"))
     config = DataConfig(format="labels", path=str(tmp_path / "set"))
     (source,) = find_sources(config, str(tmp_path)).sources
-    assert [json.loads(row.text or "")["label"] for row in read(source, Fields.of(config))] == ["pos", "neg"]
+    assert [row.record["label"] for row in read(source, fields_of(config))] == ["pos", "neg"]
 
 
 def splits_of(tmp_path: Path, made: list[dict[str, Any]], **settings: Any) -> Any:

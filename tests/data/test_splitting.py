@@ -1,4 +1,3 @@
-import json
 import random
 import re
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 import tiny
 
 from domaintune.config.schema import DataConfig
-from domaintune.data.rows import given
+from domaintune.data.formats.choosing import FORMATS
 from domaintune.data.splitting import SIDES, Splits, check_sides, copied, positions, read_splits, served, sides
 from domaintune.errors import UsageError
 
@@ -33,7 +32,7 @@ def split(tmp_path: Path) -> Any:
     return made
 
 
-def texts(splits: Splits, side: str) -> list[str]:
+def texts(splits: Splits, side: str) -> list[Any]:
     return [splits.documents[number] for number in splits.of(side).tolist()]
 
 
@@ -149,7 +148,7 @@ def test_what_is_given_in_several_groups_is_on_one_side(split: Any, format: str,
         rows.append({**row, "author": f"author {number % 40}"})
     settings = {"group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2, "dedup": dedup}
     splits = split(rows, format=format, **settings)
-    on = {side: {given(text) for text in texts(splits, side)} for side in SIDES}
+    on = {side: {FORMATS[format].given(row) for row in texts(splits, side)} for side in SIDES}
     assert all(on.values())
     assert sum(map(len, on.values())) == len(set.union(*on.values())) == 150
     assert splits.held_out == 400 - sum(numbers(splits)) > 0
@@ -168,24 +167,24 @@ def test_a_given_set_comes_before_what_is_drawn(split: Any) -> None:
     rows = [{"text": f"text {n}", "label": "a", "author": f"author {n % 40}"} for n in range(200)]
     settings = {"format": "labels", "group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2}
     before = split(rows, **settings)
-    drawn = given(texts(before, "val")[0])
+    drawn = texts(before, "val")[0]["text"]
     other = [{"text": drawn, "label": "b", "author": "somebody else"}]
     splits = split(rows, test=other, **settings)
-    assert [given(text) for text in texts(splits, "test")] == [drawn]
-    assert drawn not in {given(text) for side in ("train", "val") for text in texts(splits, side)}
+    assert [row["text"] for row in texts(splits, "test")] == [drawn]
+    assert drawn not in {row["text"] for side in ("train", "val") for row in texts(splits, side)}
 
 
 def test_what_is_left_out_for_its_group_leaves_nothing_else_out(split: Any) -> None:
     rows = [{"text": f"text {n}", "label": "a", "author": f"author {n % 40}"} for n in range(200)]
     settings = {"format": "labels", "group_column": "author", "val_fraction": 0.3, "test_fraction": 0.2}
     before = split(rows, **settings)
-    held = json.loads(texts(before, "test")[0])["text"]
-    trained = json.loads(texts(before, "train")[0])["text"]
+    held = texts(before, "test")[0]["text"]
+    trained = texts(before, "train")[0]["text"]
     authors = {row["text"]: row["author"] for row in rows}
     again = {"text": held, "label": "b", "author": authors[trained]}
     foreign = [{"text": "foreign", "label": "a", "author": authors[held]}]
     splits = split([*rows, again], val=foreign, **settings)
-    assert held in {given(text) for text in texts(splits, "train")}
+    assert held in {row["text"] for row in texts(splits, "train")}
 
 
 def _author(row: dict[str, str]) -> dict[str, str]:
@@ -231,8 +230,9 @@ def test_a_test_set_that_is_given_stays_whole(split: Any, format: str, group_col
     settings = {"val_fraction": 0.3, "format": format, "group_column": group_column, "dedup": dedup}
     splits = split(rows, test=given_rows, **settings)
     assert len(texts(splits, "test")) == 60
-    held_out = {given(text) if format == "labels" else text for text in texts(splits, "test")}
-    others = {given(text) if format == "labels" else text for side in ("train", "val") for text in texts(splits, side)}
+    given = FORMATS[format].given
+    held_out = {given(record) for record in texts(splits, "test")}
+    others = {given(record) for side in ("train", "val") for record in texts(splits, side)}
     assert len(others) == 240
     assert not {text.removesuffix(end) for text in held_out} & others
 

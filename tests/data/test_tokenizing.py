@@ -15,14 +15,10 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.config.schema import DataConfig
 from domaintune.data import tokenizing
 from domaintune.data.chatting import PLAIN_TEMPLATE, Chats, plain_template
-from domaintune.data.documents import read_documents
-from domaintune.data.encoder import Encoder
-from domaintune.data.finding import Source
-from domaintune.data.reading import Fields
-from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
+from domaintune.data.encoder import CONTEXT, Encoder
+from domaintune.data.tokenizing import Tokens, tokenize
 from domaintune.data.windows import WindowDataset
 from domaintune.errors import RunError
 from domaintune.models.generation import encode_prompt, encode_question
@@ -218,9 +214,7 @@ def chatting(tokenizer: Any) -> Any:
 
 
 def instructed(folder: Path, tokenizer: Any, *rows: dict[str, Any]) -> Tokens:
-    fields = Fields.of(DataConfig(format="instructions"))
-    source = Source(tiny.jsonl(folder / "rows.jsonl", *rows), ".jsonl")
-    documents = read_documents([source], fields, str(folder / "cache"))
+    documents = tiny.documents(folder, *rows, format="instructions")
     return tokenize(documents, tokenizer, "instructions", str(folder / "cache"))
 
 
@@ -404,7 +398,7 @@ def test_calls_of_tools_are_written_and_learnt(tmp_path: Path, tokenizer: Any) -
         {"role": "tool", "content": "2"},
         {"role": "assistant", "content": "Two."},
     ]
-    documents = tiny.documents(tmp_path, json.dumps({"messages": talk}))
+    documents = tiny.documents(tmp_path, {"messages": talk}, format="instructions")
     tokens = tokenize(documents, plain, "instructions", str(tmp_path / "cache"))
     said = 'Call: {"name": "add", "arguments": {"a": 1}}'
     assert learnt(plain, tokens) == [f"{said}\n{said}{plain.eos_token}Two.{plain.eos_token}"]

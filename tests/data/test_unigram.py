@@ -10,9 +10,10 @@ import tiny
 from domaintune.config.schema import DataConfig
 from domaintune.data import unigram
 from domaintune.data.documents import read_documents
-from domaintune.data.fields import Fields
+from domaintune.data.encoder import CONTEXT
 from domaintune.data.finding import Source
-from domaintune.data.tokenizing import CONTEXT, Tokens, tokenize
+from domaintune.data.formats.choosing import fields_of
+from domaintune.data.tokenizing import Tokens, tokenize
 from domaintune.data.unigram import unigram_loss
 from domaintune.data.windows import WindowDataset
 
@@ -24,7 +25,7 @@ ROWS = {
 
 def tokens_of(folder: Path, tokenizer: Any, format: str) -> Tokens:
     source = Source(tiny.jsonl(folder / "rows.jsonl", *ROWS[format]), ".jsonl")
-    documents = read_documents([source], Fields.of(DataConfig(format=format)), str(folder / "cache"))
+    documents = read_documents([source], fields_of(DataConfig(format=format)), str(folder / "cache"))
     return tokenize(documents, tokenizer, format, str(folder / "cache"))
 
 

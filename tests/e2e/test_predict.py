@@ -16,7 +16,7 @@ from domaintune.tasks.metrics import count_entities, entity_metrics, overlap_met
 SETTINGS = [
     *("data.block_size=24", "data.batch_size=4", "optim.lr=1e-2", "trainer=cpu", "trainer.max_steps=12"),
     *("trainer.max_epochs=-1", "trainer.val_check_interval=6", "trainer.precision=32", "logger=none"),
-    *("task.generate_examples=20", "data.target_size=10", "data.test_fraction=0"),
+    *("data.target_size=10", "data.test_fraction=0"),
 ]
 DRAW = random.Random(0)
 SENTENCES = [[DRAW.choice(families.WORDS) for _ in range(DRAW.randint(3, 30))] for _ in range(80)]
@@ -40,7 +40,7 @@ def paired(words: list[str]) -> dict[str, Any]:
 
 
 MORE = {
-    "pairs": ("trainer.max_steps=240", "trainer.val_check_interval=80"),
+    "pairs": ("trainer.max_steps=240", "trainer.val_check_interval=80", "task.generate_examples=20"),
     "random_labels": ("model.init=random", "model.gradient_checkpointing=true"),
     "lora_labels": ("peft=lora", "peft.rank=4", "optim.head_lr=1e-2", "optim.lr=2e-2"),
 }

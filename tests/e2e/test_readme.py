@@ -27,7 +27,7 @@ UNSET = {
     "data.block_size": 64,
     "data.batch_size": 4,
     "callbacks.samples.max_new_tokens": 4,
-    "task.generate_examples": 2,
+    "data.target_size": 8,
 }
 TYPED = {"sweep.n_trials": 2}
 ALWAYS = {"trainer.max_steps": 2, "trainer.val_check_interval": 1.0}

@@ -46,7 +46,8 @@ def prepared(
         settings = [f"data={DATA[task]}", f"data.path={file}", f"model.checkpoint={checkpoints(family)}"]
         settings += ["data.block_size=32", "data.target_size=16", "data.batch_size=8", "model.dropout=0"]
         settings += ["trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.precision=32"]
-        settings += ["optim.lr=1e-2", "callbacks.samples.max_new_tokens=4", "task.generate_examples=3", "logger=none"]
+        settings += ["optim.lr=1e-2", "callbacks.samples.max_new_tokens=4", "logger=none"]
+        settings += ["task.generate_examples=3"] * (task == "seq2seq")
         config = check(compose(*settings, *overrides))
         prepared = prepare(config)
         run = RunFolder(tmp_path / "run")

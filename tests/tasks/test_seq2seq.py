@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -111,7 +110,7 @@ def test_what_is_wanted_is_the_whole_target(prepared: Callable[..., Any], monkey
     given, run = prepared("seq2seq", "t5", "data.target_size=3")
     train(given, run)
     documents = given.splits.documents
-    targets = [json.loads(documents[int(number)])["target"] for number in given.splits.of("val")]
+    targets = [documents[int(number)]["target"] for number in given.splits.of("val")]
     assert seen
     assert set(seen) <= set(targets)
 

@@ -1,5 +1,4 @@
 import csv
-import json
 import re
 import types
 from collections.abc import Callable
@@ -164,7 +163,7 @@ def test_a_run_learns_and_its_export_predicts_the_same(prepared: Callable[..., A
     assert "pipeline_tag: text-classification" in (run.export / "README.md").read_text()
     classify = pipeline("text-classification", model=str(run.export), top_k=None)
     documents = given.splits.of("val")[:8].tolist()
-    texts = [json.loads(given.splits.documents[number])["text"] for number in documents]
+    texts = [given.splits.documents[number]["text"] for number in documents]
     data, task = build(given, L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
     best = torch.load(run.best, weights_only=True)["state_dict"]
     task.load_state_dict(best)

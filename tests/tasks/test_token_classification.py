@@ -1,4 +1,3 @@
-import json
 import random
 import warnings
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 from transformers import pipeline
 
-from domaintune.data.encoding import cut_at_words, word_numbers
+from domaintune.data.formats.entities import cut_at_words, word_numbers
 from domaintune.preparing import prepare
 from domaintune.tasks.metrics import count_entities, entities_of, entity_metrics
 from domaintune.training import build, evaluate, train
@@ -82,7 +81,7 @@ def test_every_word_has_its_tag_at_one_token(prepared: Callable[..., Any], famil
         found.setdefault(int(dataset.of[index]), []).extend(data.labels.names[tag] for tag in labels[labels >= 0])
         assert len(labels) <= block_size
     by_document = {int(place): dataset.documents_of(index)[0] for index, place in enumerate(dataset.of)}
-    rows = {place: json.loads(data.splits.documents[number]) for place, number in by_document.items()}
+    rows = {place: data.splits.documents[number] for place, number in by_document.items()}
     assert found == {place: row["tags"] for place, row in rows.items()}
     counts = [int((dataset.words_of(index) >= 0).sum()) for index in range(len(dataset))]
     assert dataset.words_in.tolist() == counts

@@ -5,8 +5,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from domaintune.data.encoder import Encoder, specials_of
-from domaintune.data.tokenizing import CONTEXT
+from domaintune.data.encoder import CONTEXT, Encoder, specials_of
 from domaintune.models.generation import Sampling, continue_text, encode_prompt, run_context, without_half
 from domaintune.models.sharding import is_sharded
 

@@ -33,8 +33,8 @@ from domaintune.config.composing import PathsArguments, default_config
 from domaintune.config.schema import Config, DataConfig, PeftConfig
 from domaintune.config.wording import escaped
 from domaintune.data.documents import SIDES
-from domaintune.data.fields import Fields
 from domaintune.data.finding import passed_over
+from domaintune.data.formats.choosing import fields_of
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import LEFT_OUT, TEST, Splits, read_splits
 from domaintune.errors import UsageError
@@ -195,7 +195,7 @@ def main() -> None:
         table.add_column(Text(escaped(header)))
     table.add_row("documents", f"{len(splits.of('test')):,}")
     table.add_row("of the sides" if side == "all" else "of the side", side)
-    if (piece := Fields.of(prepared.config.data).unit) != "file":
+    if (piece := fields_of(prepared.config.data).unit) != "file":
         table.add_row("a document of a text file", f"a {piece}")
     table.add_row("longest window", f"{prepared.config.data.block_size:,} tokens")
     for reason, rows in splits.left_out.items():

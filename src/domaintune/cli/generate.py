@@ -28,8 +28,8 @@ from domaintune.config.programs import program
 from domaintune.config.schema import Config, DataConfig
 from domaintune.config.tasks import declared_task
 from domaintune.data.charsets import find_codec
-from domaintune.data.fields import Fields
 from domaintune.data.finding import TABLES, Source, kind_of_file
+from domaintune.data.formats.choosing import fields_of
 from domaintune.data.inputs import find_inputs, read_inputs
 from domaintune.errors import UsageError
 from domaintune.models.families import check_family, check_vocabulary, check_writes
@@ -79,7 +79,7 @@ def read_prompts(arguments: Arguments, config: Config) -> list[str]:
         else:  # lines, whatever the file is called
             codec = None if data.encoding is None else find_codec(data.encoding)
             sources, notes = [Source(str(file), ".txt", encoding=codec)], []
-        rows = list(read_inputs(sources, Fields.of(data)))
+        rows = list(read_inputs(sources, fields_of(data)))
     except UsageError as error:
         raise UsageError(f"prompts={arguments.prompts}: {error}") from error
     prompts = [row.text for row in rows if row.text is not None]

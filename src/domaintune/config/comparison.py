@@ -12,6 +12,7 @@ from omegaconf import MISSING, OmegaConf
 
 from domaintune.config.checks import default_lr, ends_by_time_alone, leaves, needs_direction
 from domaintune.config.schema import Config, all_facts
+from domaintune.config.tasks import declared_task
 
 # Callbacks that cannot move the numbers.
 LOOKING_ON = ("progress", "samples", "throughput")
@@ -39,6 +40,7 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     endless = ends_by_time_alone(settings.get("trainer.max_steps", 0), settings.get("trainer.max_epochs"))
     if endless and settings.get("scheduler.warmup_steps", 1) < 1:
         settings["scheduler.warmup_steps"] = 0  # what earlier versions made of a share of an unknown length
+    settings.setdefault("task._target_", declared_task(str(settings.get("task.name")))._target_)  # earlier versions
     return {key: value for key, value in settings.items() if not may_differ(key)}
 
 

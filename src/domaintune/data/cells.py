@@ -142,3 +142,8 @@ def has(row: Iterable[Any]) -> str:
 
 def type_name(value: object) -> str:
     return "null" if value is None else type(value).__name__
+
+
+def is_unfilled(value: object) -> bool:
+    """Whether nothing stands in a cell but white space."""
+    return is_missing(value) or (isinstance(value, str) and not value.strip())

@@ -43,7 +43,7 @@ PART_KEYS = ("text", "content", "value")  # of the text in a part
 QUESTIONS = ("prompt", "question", "query")  # columns beside which `input` is not what is asked
 
 
-def instruction_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+def read_instruction(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """`prompt` and `completion`, or `messages`. Raises RowError where the row has no form of these."""
     forms = _forms(fields)
     for form in forms:
@@ -55,7 +55,7 @@ def instruction_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     raise RowError(MISSING_FIELD, no_instruction(row, fields))
 
 
-def question_in(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
+def ask(row: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """What a model is asked by a row whose answer need not be there: `prompt`, or `messages` that end before an answer.
 
     Raises:

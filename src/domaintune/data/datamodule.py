@@ -8,11 +8,9 @@ Everything up to the splits needs no tokenizer: what is wrong with the data is t
 """
 
 import hashlib
-import json
 import shlex
 import signal
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -30,6 +28,7 @@ from domaintune.data.chatting import Chats, plain_template
 from domaintune.data.collating import IGNORED, Batch, Window, pack, pad
 from domaintune.data.documents import SIDES
 from domaintune.data.encoder import Encoder
+from domaintune.data.fields import strings_in
 from domaintune.data.labelling import Labels
 from domaintune.data.left_out import NO_TOKENS, REFUSED, explained
 from domaintune.data.sampling import POOL, Batches, EpochSampler, packed_batches, padded_batches
@@ -45,17 +44,6 @@ SAMPLED_BYTES = 300_000  # of the texts whose script is looked at
 MANY_UNKNOWN = 0.1  # tokens a token that stand for unknown signs
 FOREIGN = 0.3  # the share of characters beyond ASCII from which a script counts as another one
 CUT_INTO_BYTES = 0.5  # tokens a byte from which on a tokenizer doesn't know a script: Chinese, known, takes 0.25
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """The texts of rows, without the names of roles and classes."""
-    if isinstance(value, dict):
-        value = [each for name, each in value.items() if name not in ("role", "tags", "label")]
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts_in(each)
 
 
 class TimedLoader(DataLoader[list[Window]]):
@@ -103,7 +91,7 @@ class TextDataModule(L.LightningDataModule):
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
         super().__init__()
         self.config, self.splits, self.tokenizer, self.seed = config, splits, tokenizer, seed
-        if config.format == "instructions" and tokenizer.chat_template is None and holds_chats(splits.documents):
+        if self._holds_chats() and tokenizer.chat_template is None:
             tokenizer.chat_template = plain_template(tokenizer)
         self.tokens = self._encode(cache)
         self.splits = self._usable()
@@ -114,6 +102,9 @@ class TextDataModule(L.LightningDataModule):
 
     def _encode(self, cache: str) -> Tokens:
         return tokenize(self.splits.documents, self.tokenizer, self.config.format, cache)
+
+    def _holds_chats(self) -> bool:
+        return self.config.format == "instructions" and holds_chats(self.splits.documents)
 
     def _batching(self, side: str) -> str:
         """Concatenated is a way to train; what is validated on is always measured document by document."""
@@ -190,11 +181,7 @@ class TextDataModule(L.LightningDataModule):
     def _about_script(self) -> list[str]:
         """Where the tokenizer cuts the text's script into bytes, as one made for English does with Chinese."""
         documents = self.splits.documents
-        sample = list(documents.texts(*next(documents.batches(SAMPLED_BYTES), (0, 0))))
-        texts: Iterable[str] = (
-            sample if self.config.format == "text" else _texts_in([json.loads(row) for row in sample])
-        )
-        text = " ".join(texts)
+        text = " ".join(strings_in(list(documents.records(*next(documents.batches(SAMPLED_BYTES), (0, 0))))))
         if not text or sum(not character.isascii() for character in text) < FOREIGN * len(text):
             return []
         ids = Encoder(self.tokenizer).ids(text)
@@ -220,7 +207,7 @@ class TextDataModule(L.LightningDataModule):
 
     def _about_ends(self) -> list[str]:
         """Where the template ends an answer with a sign that writing can't stop at."""
-        if self.config.format != "instructions" or not holds_chats(self.splits.documents):
+        if not self._holds_chats():
             return []
         chats = Chats(self.tokenizer, Encoder(self.tokenizer))
         if chats.end_of_turn() is not None or not (behind := chats.behind_answer().strip()):

@@ -1,6 +1,5 @@
 """Which documents nearly repeat one of a side that must not know them."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domaintune.data.documents import Documents
-from domaintune.data.rows import GIVEN_FORMATS, given
+from domaintune.data.fields import Format
 from domaintune.files.progress import progress
 
 FORMAT = 4  # raise when the same documents would be judged otherwise
@@ -24,7 +23,7 @@ FROM_A_BAND = 16
 BATCH_BYTES = 2_000_000
 
 
-def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], format: str) -> npt.NDArray[np.bool_]:
+def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], format: Format) -> npt.NDArray[np.bool_]:
     """Marks the documents of a side that nearly repeat one of a side before it.
 
     Two texts are near duplicates where their sets of 4-character shingles, in lower case and with all white space
@@ -37,8 +36,7 @@ def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], fo
     Args:
         sides: (D,) masks that exclude each other: sets that were given, validation, test, training. Of the last none is
             looked up later.
-        format: of `data.format`. Of instructions what is asked and answered counts, of labels, entities and pairs
-            what is given.
+        format: of the documents: it says by what of a record two are compared.
 
     Returns:
         (D,) True where a document is to be left out.
@@ -52,15 +50,17 @@ def near_duplicates(documents: Documents, sides: list[npt.NDArray[np.bool_]], fo
         for number, side in enumerate(sides):
             # Of the sides before: copies inside a side do no harm.
             index = _Bands(digests[:rows])
-            for document, text in _of_side(documents, side):
-                shingles = _shingles(text, format)
+            for document, record in _of_side(documents, side):
+                shingles = _shingles(format.compared(record))
                 signature = RMinHash(num_perm=PERMUTATIONS, seed=0)
                 signature.update(list(shingles))
                 digest = np.array(signature.digest(), dtype=np.uint32)
                 advance(1)
                 candidates = index.sharing(digest)
                 nearest = indexed[_nearest(candidates, (digests[candidates] == digest).mean(axis=1))]
-                if any(_similarity(shingles, _shingles(documents[other], format)) >= SIMILAR for other in nearest):
+                if any(
+                    _similarity(shingles, _shingles(format.compared(documents[other]))) >= SIMILAR for other in nearest
+                ):
                     found[document] = True
                 elif number < len(sides) - 1:
                     digests[rows], indexed[rows] = digest, document
@@ -106,21 +106,15 @@ def _nearest(candidates: npt.NDArray[np.int64], estimates: npt.NDArray[np.float6
     return candidates[order[estimates[order] >= SIMILAR - DOUBT]]
 
 
-def _of_side(documents: Documents, side: npt.NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
+def _of_side(documents: Documents, side: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Any]]:
     for first, end in documents.batches(BATCH_BYTES):
         if side[first:end].any():
             yield from (
-                (number, text) for number, text in enumerate(documents.texts(first, end), first) if side[number]
+                (number, record) for number, record in enumerate(documents.records(first, end), first) if side[number]
             )
 
 
-def _shingles(text: str, format: str) -> set[str]:
-    if format == "instructions":  # short rows would be alike by the names of their fields
-        row: dict[str, Any] = json.loads(text)
-        turns = [turn["content"] for turn in row.get("messages", ()) if turn["role"] != "system"]  # often one for all
-        text = " ".join(turns or row.values())
-    elif format in GIVEN_FORMATS:
-        text = given(text)
+def _shingles(text: str) -> set[str]:
     plain = " ".join(text.lower().split())
     return {plain[start : start + SHINGLE] for start in range(max(1, len(plain) - SHINGLE + 1))}
 

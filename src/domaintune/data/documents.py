@@ -1,4 +1,7 @@
-"""Rows -> documents on the disk, read once per content of the files: their text, end to end, and where each begins."""
+"""Rows -> documents on the disk, read once per content of the files: their records, end to end, and where each begins.
+
+A record of plain text lies there as it is, another one as JSON. So the same record has the same hash from any file.
+"""
 
 import json
 from array import array
@@ -13,9 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from domaintune.data.fields import Fields, Record
 from domaintune.data.finding import Source
+from domaintune.data.formats.text import TEXT
 from domaintune.data.left_out import BLANK, NAMED, LeftOutRows, explained, joined
-from domaintune.data.reading import Fields, read
+from domaintune.data.reading import read
 from domaintune.errors import UsageError
 from domaintune.files.cache import cached
 from domaintune.files.progress import progress
@@ -27,15 +32,17 @@ GIVEN = {None: -1, "train": 0, "val": 1, "test": 2}  # the number of a source's 
 
 @dataclass(frozen=True)
 class Documents:
-    """Texts in the order of reading. Nothing of the text is held in memory; each access reads the file.
+    """Records in the order of reading. Nothing of them is held in memory; each access reads the file.
 
     Attributes:
         folder: the cache entry they lie in.
         sources: the names of the files, as they are called today.
+        are_texts: whether they are of plain text.
     """
 
     folder: Path
     sources: tuple[str, ...]
+    are_texts: bool
 
     def _array(self, name: str) -> npt.NDArray[np.int64]:
         return np.load(self.folder / f"{name}.npy")
@@ -47,7 +54,7 @@ class Documents:
 
     @property
     def hashes(self) -> npt.NDArray[np.uint64]:
-        """(D, 2) BLAKE2b of each text, 128 bits."""
+        """(D, 2) BLAKE2b of each record, 128 bits."""
         return np.load(self.folder / "hashes.npy")
 
     @property
@@ -99,17 +106,18 @@ class Documents:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, number: int) -> str:
-        return next(self.texts(number, number + 1))
+    def __getitem__(self, number: int) -> Any:
+        return next(self.records(number, number + 1))
 
-    def texts(self, first: int, end: int) -> Iterator[str]:
-        """The texts of documents `first` to `end`, read at once."""
+    def records(self, first: int, end: int) -> Iterator[Any]:
+        """The records of documents `first` to `end`, read at once."""
         starts = self.starts[first : end + 1]
         with (self.folder / "text.bin").open("rb") as file:
             file.seek(starts[0])
             raw = file.read(int(starts[-1] - starts[0]))
         places = (starts - starts[0]).tolist()
-        return (raw[start:stop].decode() for start, stop in pairwise(places))
+        texts = (raw[start:stop].decode() for start, stop in pairwise(places))
+        return texts if self.are_texts else map(json.loads, texts)
 
     def batches(self, size: int) -> Iterator[tuple[int, int]]:
         """(first, end) of runs of documents with about `size` bytes each."""
@@ -151,7 +159,7 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
                 raise UsageError(f"{source.name}: changed while it was read; start again when it is at rest")
 
     folder = cached(cache, "documents", key, make)
-    return Documents(folder, tuple(source.name for source in sources))
+    return Documents(folder, tuple(source.name for source in sources), fields.format is TEXT)
 
 
 def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
@@ -163,11 +171,11 @@ def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
         for number, source in enumerate(sources):
             side = GIVEN[source.side]
             for row in read(source, fields):
-                if row.text is None:
+                if row.record is None:
                     kind, _ = kinds.setdefault((side, row.reason or BLANK), (len(kinds), row.why))
                     left_out.extend((number, row.place, kind))
                     continue
-                raw = row.text.encode()
+                raw = _written(row.record).encode()
                 file.write(raw)
                 starts.append(starts[-1] + len(raw))
                 places.append(row.place)
@@ -192,7 +200,11 @@ def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
     (folder / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
     if len(starts) == 1:
         names = tuple(source.name for source in sources)
-        raise UsageError(_nothing(names, Documents(folder, names).left_out()))
+        raise UsageError(_nothing(names, Documents(folder, names, fields.format is TEXT).left_out()))
+
+
+def _written(record: Record) -> str:
+    return record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
 
 
 def _bytes(sources: list[Source]) -> int | None:

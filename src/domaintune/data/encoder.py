@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,25 @@ from domaintune.errors import UsageError
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
 
+CONTEXT = -1  # in place of a token's bytes: it has no label
 SIGN = "\0"  # stands before the name of a special token that is meant as one; no text that was read holds it
+
+
+class Encoded(NamedTuple):
+    """What documents become, end to end.
+
+    Attributes:
+        ids, counts: (T,) as `Tokens.ids` and `Tokens.byte_counts`.
+        lengths: (D,) tokens of each document.
+        sequences: (S,) tokens of each sequence where a document may have several.
+        refused: {number of a document: why it can't be encoded}.
+    """
+
+    ids: Ids
+    counts: Ids
+    lengths: Lengths
+    sequences: Lengths | None = None
+    refused: Mapping[int, str] = MappingProxyType({})
 
 
 class Specials(NamedTuple):

@@ -15,7 +15,6 @@ from domaintune.data.accounting import ExampleAccount, account_of_examples
 from domaintune.data.collating import IGNORED
 from domaintune.data.datamodule import TextDataModule, pad_token_id
 from domaintune.data.encoder import specials_of
-from domaintune.data.encoding import encode_rows
 from domaintune.data.examples import (
     Example,
     ExampleDataset,
@@ -29,7 +28,7 @@ from domaintune.data.examples import (
 from domaintune.data.labelling import Labels
 from domaintune.data.sampling import EpochIndexSampler
 from domaintune.data.splitting import Splits
-from domaintune.data.tokenizing import Tokens
+from domaintune.data.tokenizing import Tokens, tokenize_examples
 from domaintune.errors import UsageError
 
 # How many tokens a pass through a model costs beside those in it: on a GPU kernels are started one by one.
@@ -66,7 +65,7 @@ class ExampleDataModule(TextDataModule):
             self.labels = labels.counted_anew(self.splits)
 
     def _encode(self, cache: str) -> Tokens:
-        return encode_rows(self.splits.documents, self.tokenizer, self.config, cache)
+        return tokenize_examples(self.splits.documents, self.tokenizer, self.config, cache)
 
     def _dataset(self, side: str) -> ExampleDataset:
         given = (self.tokens, self.splits.of(side), self.specials, self.config.block_size)

@@ -10,9 +10,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from domaintune.data.collating import IGNORED
-from domaintune.data.encoder import Specials
-from domaintune.data.encoding import cut_at_words
-from domaintune.data.tokenizing import CONTEXT, Tokens
+from domaintune.data.encoder import CONTEXT, Specials
+from domaintune.data.formats.entities import cut_at_words
+from domaintune.data.tokenizing import Tokens
 
 READ_TOKENS = 1 << 20  # at once
 

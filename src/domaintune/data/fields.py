@@ -1,12 +1,17 @@
-"""Which parts of the files are wanted, and under which names they stand."""
+"""What of the files is wanted: the format of their rows, and the names under which its parts stand."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from domaintune.config.formats import ROLES
 from domaintune.config.schema import DataConfig
-from domaintune.data.embedded import GROUPS
-from domaintune.data.finding import TEXTS, is_one_text
+from domaintune.data.cells import has
+from domaintune.data.encoder import Encoded, Encoder
+from domaintune.data.finding import TEXTS
+
+# What is kept of a row: a text, or texts and lists that JSON can hold.
+Record = str | dict[str, Any]
 
 KEYS = ("role", "content")  # of a message; no columns of a row
 # Further names of columns and keys, unless data.columns gives them another one.
@@ -20,11 +25,78 @@ ALSO = {
 }
 
 
+class Format:
+    """What a row holds: how a record is made of it, what of that a model is given, and how it is encoded.
+
+    Attributes:
+        name: as `data.format` has it.
+        has_text: whether `data.text_column` is one of its columns.
+        needs_columns: whether every row needs all columns that it may have.
+        is_text: whether a text file holds its records as they are.
+        is_given: whether a row is something that a model is given, and something to learn from it.
+        of_words: the kinds of text files that hold a word a line.
+    """
+
+    name: str
+    has_text = False
+    needs_columns = False
+    is_text = False
+    is_given = False
+    of_words: Collection[str] = ()
+
+    def parse(self, row: dict[str, Any], fields: "Fields") -> Record:
+        """The record of a row. Raises RowError where there is none."""
+        raise NotImplementedError
+
+    def given(self, record: Any) -> str:
+        """What a model is given of a record."""
+        raise NotImplementedError
+
+    def compared(self, record: Any) -> str:
+        """By what two records are near duplicates."""
+        return self.given(record)
+
+    def unused(self, record: Any) -> int:
+        """How many messages of a record nothing is learnt from."""
+        return 0
+
+    def no_column(self, row: Iterable[Any], fields: "Fields") -> str:
+        """The message on a row, or the columns of a table, that has none of its columns."""
+        return f"none of {', '.join(map(repr, fields.names()))}; {has(row)}; set data.columns"
+
+    def lacks(self, columns: Iterable[str], fields: "Fields") -> bool:
+        """Whether a table lacks columns that every row needs."""
+        text = [fields.text_column] * self.has_text
+        needed = dict(fields.columns).values() if self.needs_columns else []
+        return not {*text, *needed} <= {*columns}
+
+    def settings(self, fields: "Fields") -> list[object]:
+        """The settings that decide what its records are, beside those of every format."""
+        return []
+
+    def encode(self, records: list[Any], encoder: Encoder, prefix: str) -> Encoded:
+        """The tokens of records without special tokens around them; none of one that has nothing to learn from.
+
+        Args:
+            prefix: stands before what a model is given.
+        """
+        raise NotImplementedError
+
+    def asking(self, config: DataConfig, text_column: str | None) -> tuple["Format", str]:
+        """The format of rows that a trained model is asked about, and the column of their text.
+
+        Args:
+            config: the model was trained with.
+            text_column: what a person says.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Fields:
-    """Which parts of the files are wanted."""
+    """Which parts of the files are wanted. `formats.choosing.fields_of` makes one of a config."""
 
-    format: str
+    format: Format
     unit: str
     text_column: str
     columns: tuple[tuple[str, str], ...]
@@ -35,35 +107,17 @@ class Fields:
     marks: tuple[str, ...] = ()  # the one that ends a document, and those that may begin one
     keep: bool = False  # whether a row keeps all of its columns
 
-    @classmethod
-    def of(cls, config: DataConfig, marks: tuple[str, ...] = ()) -> "Fields":
-        unit = config.unit or ("paragraph" if is_one_text(config.path) and not marks else "file")
-        columns = tuple((role, config.columns.get(role, role)) for role in ROLES[config.format])
-        group = config.group_column or (GROUPS.get(str(config.embedded)) if config.path is None else None)
-        roles = tuple(sorted((config.roles or {}).items()))
-        separator = config.label_separator
-        return cls(config.format, unit, config.text_column, columns, group, separator, roles, config.strict, marks)
-
     def that_matter(self, kinds: set[str]) -> list[object]:
         """Those that decide what is read of such sources: the rest of a cache's key."""
         unit = self.unit if kinds & set(TEXTS) else None
-        columns = (self.text_column if self.format == "text" else self.columns) if kinds - set(TEXTS) else None
-        key: list[object] = [self.format, unit, columns, self.group_column, self.strict, self.marks]
-        if self.format == "instructions":
-            key += [self.roles]
-        return [*key, self.text_column, self.label_separator] if self.format == "labels" else key
+        columns = (self.columns or self.text_column) if kinds - set(TEXTS) else None
+        key: list[object] = [self.format.name, unit, columns, self.group_column, self.strict, self.marks]
+        return [*key, *self.format.settings(self)]
 
     def names(self) -> list[str]:
         """The columns that rows may have, `group_column` not among them."""
-        text = [self.text_column] if self.format in ("text", "labels", "words") else []
         columns = [name for role, _ in self.columns if role not in KEYS for name in self.called(role)]
-        return [*text, *columns]
-
-    def lacks(self, columns: Iterable[str]) -> bool:
-        """Whether a table lacks columns that every row needs. Of instructions, which have several forms, none is."""
-        text = [self.text_column] if self.format in ("text", "labels") else []
-        needed = dict(self.columns).values() if self.format in ("labels", "entities", "pairs") else []
-        return not {*text, *needed} <= {*columns}
+        return [*[self.text_column] * self.format.has_text, *columns]
 
     def column(self, role: str) -> str:
         """What a role's column is called in the files."""
@@ -73,3 +127,19 @@ class Fields:
         """All names that a role's column or key may have: the one that is set, or the usual ones."""
         name = self.column(role)
         return (name, *ALSO.get(role, ())) if name == role else (name,)
+
+
+def columns_of(format: str, renamed: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """(role, what its column is called) of a format's columns."""
+    return tuple((role, renamed.get(role, role)) for role in ROLES[format])
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """The texts in a record, without the names of roles and classes."""
+    if isinstance(value, dict):
+        value = [each for name, each in value.items() if name not in ("role", "tags", "label", "labels")]
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings_in(each)

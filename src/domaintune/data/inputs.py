@@ -1,6 +1,5 @@
 """Files -> what a trained model is asked about, row by row, in their order. No labels are needed, and none are read."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,14 +7,14 @@ from typing import Any
 from domaintune.config.schema import DataConfig
 from domaintune.data.cells import not_blank
 from domaintune.data.decoding import is_utf8
+from domaintune.data.fields import Fields
 from domaintune.data.finding import TABLES, Found, Source, find_sources
+from domaintune.data.formats.choosing import FORMATS, fields_of
+from domaintune.data.formats.entities import WORDS, split_words
 from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
 from domaintune.data.marking import without_marks
-from domaintune.data.reading import is_plain, read
-from domaintune.data.rows import Fields, split_words
+from domaintune.data.reading import read
 from domaintune.errors import UsageError
-
-GIVEN = {"pairs": "source"}  # by the format of the data: the role that a model is given
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,10 @@ def input_fields(path: Any, config: DataConfig, text_column: str | None, unit: s
         config: of the run that trained it.
         text_column, unit: what a person says; None takes the column that the model was trained on.
     """
-    role = GIVEN.get(config.format, "")
-    column = text_column or (config.columns.get(role, role) if role else config.text_column)
-    alone = replace(config, path=path, text_column=column, unit=unit, group_column=None)
-    if config.format == "instructions" and text_column is None:
-        fields = replace(Fields.of(replace(alone, text_column=config.text_column)), format="asked")
-    elif config.format == "entities":
-        fields = replace(Fields.of(alone), format="words")
-    else:
-        fields = Fields.of(replace(alone, format="text", columns={}))
-    return replace(fields, keep=True)
+    format, column = FORMATS[config.format].asking(config, text_column)
+    columns = config.columns if format.name == config.format else {}
+    alone = replace(config, path=path, text_column=column, unit=unit, format=format.name, columns=columns)
+    return replace(fields_of(replace(alone, group_column=None)), format=format, keep=True)
 
 
 def read_inputs(sources: list[Source], fields: Fields, marks: tuple[str, ...] = ()) -> Iterator[Input]:
@@ -95,19 +88,24 @@ def read_inputs(sources: list[Source], fields: Fields, marks: tuple[str, ...] = 
     usable = False
     for source in sources:
         for row in read(source, fields):
-            place, words, turns, text = f"{source.name}:{row.place}", (), (), row.text
-            if fields.format == "asked" and text is not None and not is_plain(source, fields):
-                asked = json.loads(text)
-                turns = tuple(asked.get("messages", ()))
-                text = turns[-1]["content"] if turns else asked["prompt"]
-            if fields.format == "words" and row.text is not None:
-                words = tuple(split_words(row.text) if is_plain(source, fields) else json.loads(row.text)["tokens"])
-            if odd := row.text is None and (row.reason or BLANK) != BLANK:
+            place, record = f"{source.name}:{row.place}", row.record
+            words, turns, text = _asked(record, fields)
+            if odd := record is None and (row.reason or BLANK) != BLANK:
                 left_out = joined(left_out, str(row.reason), 1, [place], row.why)
-            usable |= row.text is not None
+            usable |= record is not None
             why = f"{row.reason}: {row.why}" if odd else None
             text = " ".join(words) if words else text and not_blank(without_marks(text, marks))
             kept = row.columns if source.kind in (*TABLES, "dataset") and row.columns else {}
             yield Input(place, text, words, turns, kept, why)
     if left_out and not usable:
         raise UsageError(f"no row can be asked about; left out are {explained(left_out)}")
+
+
+def _asked(record: Any, fields: Fields) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], str | None]:
+    """The words of a sentence, the messages of a chat, and the text that a record asks about."""
+    if fields.format is WORDS and record is not None:
+        return tuple(split_words(record) if isinstance(record, str) else record["tokens"]), (), None
+    if record is None or isinstance(record, str):
+        return (), (), record
+    turns = tuple(record.get("messages", ()))
+    return (), turns, turns[-1]["content"] if turns else record["prompt"]

@@ -1,6 +1,5 @@
 """Which labels or tags the rows have, how often on each side, and what of that a person should know. Without torch."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ from domaintune.data.classes import (
     told_apart,
 )
 from domaintune.data.documents import SIDES
-from domaintune.data.rows import given
 from domaintune.data.splitting import LEFT_OUT, Splits
 from domaintune.errors import UsageError
 
@@ -129,14 +127,13 @@ def _found(splits: Splits, format: str) -> tuple[dict[int, list[str]], dict[int,
     found: dict[int, list[str]] = {}
     lists: dict[int, bool] = {}
     alike: dict[bytes, list[int]] = {}
-    for number, text in _kept(splits):
-        row = json.loads(text)
+    for number, record in _kept(splits):
         if format == "entities":
-            found[number] = row["tags"]
+            found[number] = record["tags"]
             continue
-        lists[number] = "labels" in row
-        found[number] = row["labels"] if lists[number] else [row["label"]]
-        alike.setdefault(blake2b(given(text).encode(), digest_size=16).digest(), []).append(number)
+        lists[number] = "labels" in record
+        found[number] = record["labels"] if lists[number] else [record["label"]]
+        alike.setdefault(blake2b(record["text"].encode(), digest_size=16).digest(), []).append(number)
     return found, lists, alike.values()
 
 
@@ -161,11 +158,11 @@ def _rename(found: dict[int, list[str]], known: tuple[list[str], bool] | None, s
     return {name: its for name, its in spellings.items() if len(its) > 1}
 
 
-def _kept(splits: Splits) -> Iterator[tuple[int, str]]:
+def _kept(splits: Splits) -> Iterator[tuple[int, Any]]:
     for first, end in splits.documents.batches(BATCH_BYTES):
-        for number, text in enumerate(splits.documents.texts(first, end), first):
+        for number, record in enumerate(splits.documents.records(first, end), first):
             if splits.side[number] != LEFT_OUT:
-                yield number, text
+                yield number, record
 
 
 def _array(found: dict[int, list[str]], place: dict[str, int], several: bool, documents: int) -> npt.NDArray[Any]:

@@ -1,16 +1,15 @@
 """Marks that other programs put into texts where a document begins or ends, as `<|endoftext|>`: `data.marks=end`."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from domaintune.data.cells import not_blank
 from domaintune.data.fields import Fields
 from domaintune.data.left_out import BLANK, NO_ANSWER, NO_LABEL
-from domaintune.data.rows import Row, given
+from domaintune.data.rows import Row, with_record
 
 NEEDED = {"completion": NO_ANSWER, "text": BLANK, "source": BLANK, "target": NO_LABEL}
-PARTS = ("prompt", "completion", "text", "source", "target", "content")  # of a row's JSON: they are texts
+PARTS = ("prompt", "completion", "text", "source", "target", "content")  # of a record: they are texts
 
 
 def unmarked(row: Row, fields: Fields, in_lines: bool) -> Iterator[Row]:
@@ -19,18 +18,19 @@ def unmarked(row: Row, fields: Fields, in_lines: bool) -> Iterator[Row]:
     Args:
         in_lines: whether places are lines of a text.
     """
-    if row.text is None:
+    if row.record is None:
         yield row
-    elif fields.format == "text":
-        found = [row._replace(place=row.place + lines * in_lines, text=text) for lines, text in _cut(row.text, fields)]
-        yield from found or [row._replace(text=None)]
+    elif isinstance(row.record, str):
+        found = [
+            row._replace(place=row.place + lines * in_lines, record=text) for lines, text in _cut(row.record, fields)
+        ]
+        yield from found or [row._replace(record=None)]
     else:
-        content = _stripped(json.loads(row.text), fields.marks)
-        if reason := _emptied(content):
-            yield row._replace(text=None, reason=reason, why="nothing stands there but a mark")
+        record = _stripped(row.record, fields.marks)
+        if reason := _emptied(record):
+            yield row._replace(record=None, reason=reason, why="nothing stands there but a mark")
         else:
-            text = json.dumps(content, ensure_ascii=False)
-            yield row._replace(text=text, given=None if row.given is None else given(text))
+            yield with_record(row, record, fields)
 
 
 def _emptied(content: dict[str, Any]) -> str | None:

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from domaintune.data.cells import not_blank
-from domaintune.data.chats import has_form
 from domaintune.data.decoding import opened, told_of_nul
-from domaintune.data.finding import CONLL, TEXTS, Source, first_line
+from domaintune.data.fields import Fields
+from domaintune.data.finding import TEXTS, Source, first_line
+from domaintune.data.formats.entities import TAG, WORDS
 from domaintune.data.left_out import UNEQUAL, UNFILLED, RowError
 from domaintune.data.marking import unmarked
-from domaintune.data.rows import TAG, Fields, Row, no_column, row_of
+from domaintune.data.rows import Row, row_of
 from domaintune.errors import UsageError
 
-TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a .txt may as well be plain text
 BATCH = 100  # rows of a table with columns that are in memory at once
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}  # separators of tables elsewhere, in words
@@ -48,22 +48,22 @@ def _read(source: Source, fields: Fields) -> Iterator[Row]:
         yield from _texts(source, fields.unit)
         return
     rows = _ROWS.get(source.kind)
-    if source.kind in {"entities": CONLL, "words": TAGGED}.get(fields.format, ()):
+    if source.kind in fields.format.of_words:
         rows = _sentences
     elif rows is None:
-        what = "data.group_column is" if fields.format == "text" else f"{fields.format} are"
+        what = "data.group_column is" if fields.format.is_text else f"{fields.format.name} are"
         raise UsageError(f"{source.name}: {what} read from rows with columns, which a text file does not have")
     assert rows is not None
     for place, row in rows(source, fields):
         found = row_of(place, row, fields)
-        if fields.strict and found.text is None and found.reason not in UNFILLED:
+        if fields.strict and found.record is None and found.reason not in UNFILLED:
             raise UsageError(f"{_at(source, place)}: {found.why}")
         yield found
 
 
 def is_plain(source: Source, fields: Fields) -> bool:
     """Whether the rows of a source are stretches of a text file: they are plain text whatever the format."""
-    plain = fields.format in ("text", "asked") or (fields.format == "words" and source.kind not in TAGGED)
+    plain = fields.format.is_text and source.kind not in fields.format.of_words
     return source.kind in TEXTS and plain and not fields.group_column
 
 
@@ -303,7 +303,7 @@ def _sentences(source: Source, fields: Fields) -> Iterator[tuple[int, Any]]:
             if len(words) > 2 and [row[0] for _, row in words] == [str(1 + each) for each in range(len(words))]:
                 source.note(f"line {words[0][0]}: the first column counts the words, and words are read from it")
             untagged = next((number for number, row in words if len(row) < 2), None)
-            if untagged is not None and fields.format != "words":
+            if untagged is not None and fields.format is not WORDS:
                 yield untagged, RowError(UNEQUAL, "one column; a word and its tag are two, parted by a tab or spaces")
             elif words:
                 sentence = {tokens: [row[0] for _, row in words], tags: [row[-1] for _, row in words]}
@@ -339,7 +339,7 @@ def _is_comment(line: str, shapes: set[tuple[bool, int]], fields: Fields) -> boo
 
 
 def _is_sound(columns: list[str], fields: Fields) -> bool:
-    return bool(columns[0]) and (fields.format == "words" or TAG.fullmatch(columns[-1]) is not None)
+    return bool(columns[0]) and (fields.format is WORDS or TAG.fullmatch(columns[-1]) is not None)
 
 
 def _without_nul(source: Source, lines: Iterable[str]) -> Iterator[str]:
@@ -424,13 +424,12 @@ def _by_name(value: Any, names: list[str]) -> Any:
 def _wanted(columns: list[str], fields: Fields, where: str, hint: str = "") -> list[str]:
     """Those of a table's columns that are wanted. Raises UsageError where none of them can hold a text."""
     if not set(columns) & set(fields.names()):
-        raise UsageError(f"{where}: {no_column(fields, columns)}{hint}")
+        raise UsageError(f"{where}: {fields.format.no_column(columns, fields)}{hint}")
     wanted = [name for name in columns if name in (*fields.names(), fields.group_column)]
     if twice := [name for name in wanted if wanted.count(name) > 1]:
         raise UsageError(f"{where}: two columns are called {twice[0]!r}")
     # The message on a row without those that it needs names all that are there.
-    lacking = fields.lacks(columns) or (fields.format == "instructions" and not has_form(columns, fields))
-    return columns if fields.keep or lacking else wanted
+    return columns if fields.keep or fields.format.lacks(columns, fields) else wanted
 
 
 def _by_row(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from domaintune.config.schema import DataConfig
 from domaintune.data import deduplicating
 from domaintune.data.documents import GIVEN, SIDES, Documents, read_documents
+from domaintune.data.fields import Format
 from domaintune.data.finding import Found, find_sources
+from domaintune.data.formats.choosing import FORMATS, fields_of
 from domaintune.data.left_out import NAMED, LeftOutRows, explained, joined
-from domaintune.data.rows import GIVEN_FORMATS, Fields
 from domaintune.errors import UsageError
 from domaintune.files.cache import cached
 
@@ -87,7 +88,7 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
         UsageError: naming the file and place.
     """
     found = find_sources(config, cache)
-    documents = read_documents(found.sources, Fields.of(config, marks), cache)
+    documents = read_documents(found.sources, fields_of(config, marks), cache)
     side = sides(documents, config)
     duplicates = near = 0
     if config.group_column is not None:
@@ -97,12 +98,12 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
         copies = copied(documents.hashes, served(documents.given_sides, side))
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
     before = int((side == LEFT_OUT).sum())
-    if config.format in GIVEN_FORMATS and (config.group_column is not None or config.dedup != "none"):
+    if FORMATS[config.format].is_given and (config.group_column is not None or config.dedup != "none"):
         # What is given in a row, known from a held-out row, would be cheating.
         side[_given_elsewhere(documents, side)] = LEFT_OUT
     held_out += int((side == LEFT_OUT).sum()) - before
     if config.dedup == "near":
-        similar = _near_duplicates(documents, side, config.format, cache)
+        similar = _near_duplicates(documents, side, FORMATS[config.format], cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
     found.notes += documents.source_notes()
     return Splits(documents, side, duplicates, near, held_out, documents.left_out(), found)
@@ -192,7 +193,7 @@ def copied(hashes: npt.NDArray[np.uint64], rank: npt.NDArray[np.int64]) -> npt.N
 
 
 def _near_duplicates(
-    documents: Documents, side: npt.NDArray[np.int8], format: str, cache: str
+    documents: Documents, side: npt.NDArray[np.int8], format: Format, cache: str
 ) -> npt.NDArray[np.bool_]:
     rank = served(documents.given_sides, side)
 
@@ -238,7 +239,7 @@ def check_sides(splits: Splits, config: DataConfig) -> None:
     enough = math.ceil(place.min() * 100 + 1e-9) / 100
     if not (given == VAL).any() and enough <= 0.9 and (place >= enough + test).any():
         message += f". With data.val_fraction={enough:.2f} there is one to train on and one to validate on"
-    cut = Fields.of(config).unit  # of text files
+    cut = fields_of(config).unit  # of text files
     finer = {"file": "data.unit=paragraph or line", "paragraph": "data.unit=line"}.get(cut)
     raise UsageError(
         f"{message}. {f'Or cut it finer ({finer})' if finer else 'Take more text'}, or give a validation set "

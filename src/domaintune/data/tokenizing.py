@@ -1,8 +1,6 @@
 """Documents -> token ids on the disk, encoded once per tokenizer, with the bytes that each token stands for.
 
-A document of plain text is what the tokenizer puts before a text, the text's tokens, and one end-of-text token. Of
-instructions only the answers are learnt: every other token is context, which has no label. What a person wrote is text,
-also where it reads like a special token.
+What they become is their format's. What a person wrote is text, also where it reads like a special token.
 """
 
 import hashlib
@@ -11,26 +9,28 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.data.chatting import Chats, Segment
+from domaintune.config.schema import DataConfig
 from domaintune.data.documents import Documents
-from domaintune.data.encoder import SIGN, Encoder, Ids, Lengths, specials_of
+from domaintune.data.encoder import CONTEXT, Encoded, Encoder
+from domaintune.data.fields import strings_in
+from domaintune.data.formats.choosing import FORMATS
+from domaintune.data.formats.instructions import INSTRUCTIONS
+from domaintune.data.formats.text import TEXT
 from domaintune.errors import RunError
 from domaintune.files.cache import cached
 from domaintune.files.progress import progress
 
 FORMAT = 5  # raise when the same documents and tokenizer would give other tokens
 BATCH_BYTES = 2_000_000  # handed to the tokenizer at once, which works on the texts in parallel
-CONTEXT = -1  # in place of a token's bytes: it has no label
 
 
 @dataclass(frozen=True)
@@ -120,41 +120,32 @@ class Tokens:
         return {"folder": self.folder}  # open files aren't handed to other processes
 
 
-class Encoded(NamedTuple):
-    """What documents become, end to end.
-
-    Attributes:
-        ids, counts: (T,) as `Tokens.ids` and `Tokens.byte_counts`.
-        lengths: (D,) tokens of each document.
-        sequences: (S,) tokens of each sequence where a document may have several.
-        refused: {number of a document: why it can't be encoded}.
-    """
-
-    ids: Ids
-    counts: Ids
-    lengths: Lengths
-    sequences: Lengths | None = None
-    refused: Mapping[int, str] = MappingProxyType({})
-
-
-Encode = Callable[[list[str], int], Encoded]
+Encode = Callable[[list[Any], int], Encoded]
 
 
 def tokenize(documents: Documents, tokenizer: Any, format: str, cache: str) -> Tokens:
-    """Encodes the documents with a fast tokenizer of transformers; from the cache where that was done before.
+    """The documents as a language model learns from them, encoded by a fast tokenizer of transformers.
 
     Args:
         format: `text` or `instructions`.
     """
-    template = tokenizer.chat_template if format == "instructions" else None
-    encoder, before = Encoder(tokenizer), specials_of(tokenizer).before
+    learnt, encoder = {each.name: each for each in (TEXT, INSTRUCTIONS)}[format], Encoder(tokenizer)
 
-    def encode(texts: list[str], first: int) -> Encoded:
-        if format == "instructions":
-            return _conversations(texts, first, tokenizer, encoder, before)
-        return _framed(*encoder.encode(texts), before, tokenizer.eos_token_id)
+    def encode(records: list[Any], first: int) -> Encoded:
+        return learnt.encode_documents(records, first, tokenizer, encoder)
 
+    template = tokenizer.chat_template if learnt is INSTRUCTIONS else None
     return store_tokens(documents, tokenizer, [format, template], encode, cache)
+
+
+def tokenize_examples(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:
+    """The documents without the special tokens around them. One with nothing to learn from has none."""
+    format, encoder = FORMATS[config.format], Encoder(tokenizer)
+
+    def encode(records: list[Any], _first: int) -> Encoded:
+        return format.encode(records, encoder, config.prefix)
+
+    return store_tokens(documents, tokenizer, [f"bare {format.name}", config.prefix], encode, cache)
 
 
 def store_tokens(documents: Documents, tokenizer: Any, kind: list[Any], encode: Encode, cache: str) -> Tokens:
@@ -162,7 +153,7 @@ def store_tokens(documents: Documents, tokenizer: Any, kind: list[Any], encode: 
 
     Args:
         kind: what besides documents and tokenizer decides about them.
-        encode: (texts, number of the first) -> what they become.
+        encode: (records, number of the first) -> what they become.
     """
     format, *rest = kind
     key = {
@@ -196,8 +187,8 @@ def _write(folder: Path, documents: Documents, encode: Encode, names: re.Pattern
         progress("tokenizing", int(documents.starts[-1]), "bytes") as advance,
     ):
         for first, end in documents.batches(BATCH_BYTES):
-            texts = list(documents.texts(first, end))
-            encoded = encode(texts, first)
+            records = list(documents.records(first, end))
+            encoded = encode(records, first)
             has_context |= bool((encoded.counts == CONTEXT).any())
             encoded.ids.tofile(ids_file)
             encoded.counts.tofile(counts_file)
@@ -205,8 +196,8 @@ def _write(folder: Path, documents: Documents, encode: Encode, names: re.Pattern
             sequences = encoded.lengths if encoded.sequences is None else encoded.sequences
             cuts.extend((np.cumsum(sequences) + cuts[-1]).tolist())
             refused |= encoded.refused
-            for text in texts:
-                marked.update(set(names.findall(text)))
+            for record in records:
+                marked.update({name for text in strings_in(record) for name in names.findall(text)})
             advance(int(documents.starts[end] - documents.starts[first]))
     np.save(folder / "starts.npy", np.frombuffer(starts, dtype=np.int64))
     if len(np.unique(cuts)) > len(np.unique(starts)):
@@ -216,92 +207,6 @@ def _write(folder: Path, documents: Documents, encode: Encode, names: re.Pattern
         (folder / "has_context").touch()
 
 
-def _framed(ids: Ids, counts: Ids, lengths: Lengths, before: Ids, eos: int) -> Encoded:
-    """`before` and an end-of-text token around each document that has tokens. They stand for no bytes."""
-    ends, some = np.cumsum(lengths), lengths > 0
-    frame = np.array([*before, eos], dtype=np.int32)
-    places = np.repeat(np.stack([ends - lengths, ends], axis=1)[some], [before.size, 1], axis=1).ravel()
-    ids = np.insert(ids, places, np.tile(frame, int(some.sum())))
-    return Encoded(ids, np.insert(counts, places, 0), lengths + some * frame.size)
-
-
-# Instructions.
-
-
-def _conversations(texts: list[str], first: int, tokenizer: Any, encoder: Encoder, before: Ids) -> Encoded:
-    """Rows of instructions, with CONTEXT in place of byte counts outside the answers.
-
-    Args:
-        before: what the tokenizer puts before a prompt. Before a chat stands what its template writes.
-    """
-    chats, rows, openings, refused = Chats(tokenizer, encoder), [], [], {}
-    for number, text in enumerate(texts, first):
-        try:
-            row = json.loads(text)
-            rows.append(_sequences(row, chats))
-            openings.append(before if "prompt" in row else _NOTHING[0])
-        except ValueError as error:
-            rows.append([])
-            openings.append(_NOTHING[0])
-            refused[number] = str(error)
-    every = [segment for row in rows for sequence in row for segment in sequence]
-    ids, counts, lengths = encoder.encode([segment.text for segment in every])
-    cuts = np.cumsum(lengths)[:-1]
-    parts = iter(zip(np.split(ids, cuts), np.split(counts, cuts), strict=True))
-    joined = [
-        [_whole(sequence, parts, tokenizer, opening, encoder) for sequence in row]
-        for row, opening in zip(rows, openings, strict=True)
-    ]
-    flat = [sequence for row in joined for sequence in row] or [_NOTHING]
-    return Encoded(
-        ids=np.concatenate([one for one, _ in flat]),
-        counts=np.concatenate([one for _, one in flat]),
-        lengths=np.array([sum(len(one) for one, _ in row) for row in joined], dtype=np.int64),
-        sequences=np.array([len(one) for row in joined for one, _ in row], dtype=np.int64),
-        refused=refused,
-    )
-
-
-_NOTHING = (np.empty(0, np.int32), np.empty(0, np.int32))
-
-
-def _sequences(row: dict[str, Any], chats: Chats) -> list[list[Segment]]:
-    """What of a row is given and what is learnt.
-
-    A prompt and its completion are joined as they are, since a person who wants a space or a line end between them
-    has put it there. The parts are encoded apart, as a prompt is when the model is used.
-    """
-    if "prompt" in row:
-        return [[Segment(row["prompt"], learnt=False), Segment(row["completion"])]]
-    return chats.sequences(row["messages"])
-
-
-def _whole(
-    sequence: list[Segment], parts: Iterator[tuple[Ids, Ids]], tokenizer: Any, opening: Ids, encoder: Encoder
-) -> tuple[Ids, Ids]:
-    """The next parts joined behind `opening`, closed by an end-of-text token unless the template has ended with one."""
-    found = [(opening, np.full_like(opening, CONTEXT))]
-    found += [
-        (ids, _of_answer(segment.text, ids, counts, encoder) if segment.learnt else np.full_like(counts, CONTEXT))
-        for segment, (ids, counts) in zip(sequence, parts, strict=False)
-    ]
-    if not sequence[-1].text.rstrip().endswith(f"{SIGN}{tokenizer.eos_token}"):
-        closing = 0 if sequence[-1].learnt else CONTEXT
-        found.append((np.array([tokenizer.eos_token_id], np.int32), np.array([closing], np.int32)))
-    return np.concatenate([ids for ids, _ in found]), np.concatenate([counts for _, counts in found])
-
-
-def _of_answer(text: str, ids: Ids, counts: Ids, encoder: Encoder) -> Ids:
-    """The counts without the white space that a template writes behind the signs that end an answer."""
-    if ending := encoder.ending.search(text):
-        signs = np.flatnonzero(np.isin(ids, list(encoder.special.values())))
-        counts = counts.copy()
-        counts[signs[-ending[0].count(SIGN)] :] = 0
-    return counts
-
-
 def holds_chats(documents: Documents) -> bool:
     """Whether some rows of instructions are conversations, which want a chat template."""
-    return any(
-        text.startswith('{"messages"') for batch in documents.batches(BATCH_BYTES) for text in documents.texts(*batch)
-    )
+    return any("messages" in record for batch in documents.batches(BATCH_BYTES) for record in documents.records(*batch))

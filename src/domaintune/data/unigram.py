@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from domaintune.data.tokenizing import CONTEXT
+from domaintune.data.encoder import CONTEXT
 from domaintune.data.windows import WindowDataset
 
 CHUNK = 4_000_000  # tokens that are in memory at once

@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import Dataset
 
 from domaintune.data.collating import IGNORED, Window
+from domaintune.data.encoder import CONTEXT
 from domaintune.data.packing import cut_windows
-from domaintune.data.tokenizing import CONTEXT, Tokens
+from domaintune.data.tokenizing import Tokens
 
 COUNTED = 4096  # stretches that are looked through at once for labels
 

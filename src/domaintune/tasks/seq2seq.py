@@ -1,6 +1,5 @@
 """Turn a text into another."""
 
-import json
 from typing import Any
 
 import torch
@@ -121,7 +120,7 @@ class Seq2Seq(ExampleTask):
             likeliest, size = Sampling(self.max_new_tokens, temperature=0), data.config.batch_size
             written = continue_all(self.model, data.tokenizer, sources, likeliest, size, synced_gpus=is_sharded(self))
         # The text itself: its tokens lack what the tokenizer does not know, and what is beyond `target_size`.
-        wanted = [str(json.loads(data.splits.documents[dataset.documents_of(index)[0]])["target"]) for index in own]
+        wanted = [data.splits.documents[dataset.documents_of(index)[0]]["target"] for index in own]
         pairs = list(zip(written, wanted, strict=False))
         if devices > 1:
             parts: list[Any] = [None] * devices

@@ -11,10 +11,10 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from domaintune.config.schema import OptimConfig, SchedulerConfig
 from domaintune.data.collating import IGNORED
-from domaintune.data.encoding import cut_at_words, encode_words
+from domaintune.data.encoder import CONTEXT
 from domaintune.data.examples import ExampleBatch, WordTags
+from domaintune.data.formats.entities import cut_at_words, encode_words
 from domaintune.data.inputs import Input
-from domaintune.data.tokenizing import CONTEXT
 from domaintune.models.heads import Head
 from domaintune.tasks.base import ExampleTask
 from domaintune.tasks.metrics import count_entities, entities_of, entity_metrics
