@@ -34,7 +34,7 @@ LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.spl
 WAY_OF_THE_DATA = (
     "library embedded own_files charsets finding left_out cells decoding encoder fields chats chatting formats.text "
     "formats.instructions formats.labels formats.entities formats.pairs formats.choosing rows marking reading inputs "
-    "documents deduplicating splitting classes labelling tokenizing packing sampling "
+    "documents deduplicating splitting classes labelling tokenizing sampling "
     "collating windows unigram examples accounting datamodule example_datamodule"
 ).split()
 

@@ -1,5 +1,6 @@
 """Which windows form a batch, and in which order: a pure function of lengths, seed and epoch."""
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
-from domaintune.data.packing import best_fit
-
 POOL = 64  # batches whose windows are sorted by length together: little padding, and still a random order
+
+CHUNK = 1 << 16  # windows that are packed at once
 
 Rows = list[list[int]]  # of a batch: each row is the windows in it, by their index
 
@@ -70,6 +71,45 @@ def packed_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, e
     order = random.permutation(len(rows) - 1)
     starts = np.append(np.arange(0, len(order), batch_size), len(order))
     return Batches(np.argsort(block_of, kind="stable"), rows, order, starts)
+
+
+def best_fit(lengths: npt.NDArray[np.int64], block_size: int, random: np.random.Generator) -> npt.NDArray[np.int32]:
+    """Packs windows into blocks, the longest first, each into the fullest block that still has room for it.
+
+    Best-fit decreasing: nothing is cut or dropped, and with the usual spread of lengths hardly a token of a block is
+    left empty (Ding et al., "Fewer Truncations Improve Language Modeling", 2024). Windows of one length are taken in
+    random order, so that each epoch brings others together; how many blocks there are depends on the lengths alone.
+
+    Args:
+        lengths: (W,) tokens of each window, none above `block_size`.
+        block_size: tokens of a block.
+        random: decides among windows of equal length.
+
+    Returns:
+        (W,) the block of each window; blocks are numbered from 0.
+    """
+    order = random.permutation(len(lengths)).astype(np.int32)
+    order = order[np.argsort(-lengths[order], kind="stable")]
+    block_of = np.empty(len(lengths), dtype=np.int32)
+    with_room = [array("i") for _ in range(block_size + 1)]  # room left -> blocks that have it
+    rooms = blocks = 0  # bit r of rooms is set where with_room[r] is not empty: the tightest fit is its lowest bit
+    for first in range(0, len(order), CHUNK):  # so that few Python integers live at once
+        chunk = order[first : first + CHUNK]
+        found = []
+        for length in lengths[chunk].tolist():
+            fitting = rooms >> length
+            if fitting:
+                room = length + (fitting & -fitting).bit_length() - 1
+                block = with_room[room].pop()
+                if not with_room[room]:
+                    rooms ^= 1 << room
+            else:
+                room, block, blocks = block_size, blocks, blocks + 1
+            found.append(block)
+            with_room[room - length].append(block)
+            rooms |= 1 << (room - length)
+        block_of[chunk] = found
+    return block_of
 
 
 class EpochSampler(Sampler[Rows]):

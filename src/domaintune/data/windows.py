@@ -1,4 +1,4 @@
-"""The windows of one side, as a dataset that reads them from the disk."""
+"""Documents -> windows of at most `block_size` tokens, as a dataset that reads them from the disk."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -11,10 +11,29 @@ from torch.utils.data import Dataset
 
 from domaintune.data.collating import IGNORED, Window
 from domaintune.data.encoder import CONTEXT
-from domaintune.data.packing import cut_windows
 from domaintune.data.tokenizing import Tokens
 
 COUNTED = 4096  # stretches that are looked through at once for labels
+
+
+def cut_windows(firsts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], block_size: int) -> npt.NDArray[np.int64]:
+    """Cuts each document into windows that overlap by one token.
+
+    The first token of a window is context and is not predicted, so every token of a document but its first is
+    predicted exactly once: a document of L tokens gives L - 1 predictions, whatever the block size.
+
+    Args:
+        firsts, ends: (D,) document d is tokens firsts[d] to ends[d].
+        block_size: the most tokens in a window, at least 2.
+
+    Returns:
+        (W, 2) first token and end of each window, in the order of the documents.
+    """
+    # A window of one token would predict nothing; ceil((L - 1) / (block_size - 1)) windows predict them all.
+    counts = -(-(ends - firsts - 1) // (block_size - 1))
+    number_in_document = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.repeat(firsts, counts) + number_in_document * (block_size - 1)
+    return np.stack([first, np.minimum(first + block_size, np.repeat(ends, counts))], axis=1)
 
 
 class WindowDataset(Dataset[list[Window]]):

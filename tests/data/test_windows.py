@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from domaintune.data import packing
-from domaintune.data.packing import best_fit, cut_windows
+from domaintune.data.windows import cut_windows
 
 
 def starts_of(lengths: list[int]) -> np.ndarray:
@@ -61,46 +60,3 @@ def test_a_document_of_one_token_gives_no_window() -> None:
 
 def test_no_documents_give_no_windows() -> None:
     assert windows_of(starts_of([]), 8).shape == (0, 2)
-
-
-def test_best_fit_takes_every_window_once_and_fills_blocks_to_the_brim() -> None:
-    """Log-normal lengths with median 86 and mean 136, as documents have them."""
-    random = np.random.default_rng(0)
-    lengths = np.clip(random.lognormal(np.log(86), np.sqrt(2 * np.log(136 / 86)), 20_000), 2, 512).astype(np.int64)
-    block_of = best_fit(lengths, 512, random)
-    filled = np.bincount(block_of, weights=lengths)
-    assert filled.min() > 0
-    assert filled.max() <= 512
-    assert filled.sum() / (512 * len(filled)) >= 0.99
-
-
-def one_by_one(lengths: list[int], block_size: int) -> list[int]:
-    """Best fit as its definition has it: the room left in each block, for windows in the order of `lengths`."""
-    rooms: list[int] = []
-    for length in lengths:
-        fitting = [number for number, room in enumerate(rooms) if room >= length]
-        if fitting:
-            rooms[min(fitting, key=rooms.__getitem__)] -= length
-        else:
-            rooms.append(block_size - length)
-    return rooms
-
-
-@pytest.mark.parametrize("chunk", [7, 1 << 16])
-def test_best_fit_fills_blocks_as_its_definition_does(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(packing, "CHUNK", chunk)
-    lengths = np.random.default_rng(0).integers(2, 30, size=300)
-    filled = np.bincount(best_fit(lengths, 32, np.random.default_rng(0)), weights=lengths)
-    assert sorted(32 - filled) == sorted(one_by_one(sorted(lengths.tolist(), reverse=True), 32))
-
-
-def test_best_fit_takes_the_tightest_block() -> None:
-    block_of = best_fit(np.array([6, 7, 3, 4]), 10, np.random.default_rng(0))
-    assert block_of[0] == block_of[3] != block_of[1] == block_of[2]
-
-
-def test_best_fit_mixes_windows_of_one_length_and_keeps_the_number_of_blocks() -> None:
-    lengths = np.random.default_rng(0).integers(2, 30, size=500)
-    one, other = (best_fit(lengths, 32, np.random.default_rng(seed)) for seed in (1, 2))
-    assert (one != other).any()
-    assert one.max() == other.max()
