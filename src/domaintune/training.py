@@ -188,6 +188,7 @@ def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineT
     trained_on = prepared.trained_on
     if trained_on is None and data.labels is not None:
         trained_on = data.labels.counts["train"], len(data.splits.of("train"))
+    data.trainer = trainer  # its device and its processes decide how batches are cut
     learnt = task_class(config.task)
     task = learnt.make(config, model, trained_on)
     learnt.check_model(model, data)

@@ -93,6 +93,15 @@ def test_with_other_processes_than_before_it_is_refused(datamodule: Made) -> Non
         datamodule().load_state_dict({"epoch": 0, "skip": 5, "world_size": 2})
 
 
+def test_batches_of_an_earlier_version_are_not_gone_on_with(datamodule: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = datamodule()
+    monkeypatch.setattr(made, "order", 2)
+    made.load_state_dict({"epoch": 1, "skip": 0, "world_size": 1})
+    with pytest.raises(UsageError, match=r"in the middle of an epoch by an earlier version.* fresh=true"):
+        made.load_state_dict({"epoch": 1, "skip": 5, "world_size": 1})
+    made.load_state_dict({"epoch": 1, "skip": 5, "world_size": 1, "order": 2})
+
+
 def test_the_seed_orders_training_and_leaves_validation_alone(datamodule: Made) -> None:
     one, other = datamodule(seed=1), datamodule(seed=2)
     assert rows(one.train_dataloader()) != rows(other.train_dataloader())

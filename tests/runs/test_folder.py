@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from domaintune.config.checks import DEFAULT_LR, check
+from domaintune.config.comparison import deciding
 from domaintune.config.schema import Config
 from domaintune.errors import RunError, UsageError
 from domaintune.files.writing import sha256_of
@@ -286,6 +287,15 @@ def test_a_folder_of_an_earlier_version_is_the_same_run(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).has_finished(of_today(data__path="/here/reviews.csv"), today)
     with pytest.raises(UsageError, match=r"task\.mode: max -> min"):
         RunFolder(tmp_path).has_finished(of_today(task__monitor="val/loss"), today)
+
+
+@pytest.mark.parametrize("other", ["mask_fraction: 0.4", "generate_examples: 0"])
+def test_what_an_earlier_version_took_no_notice_of_is_forgotten(tmp_path: Path, other: str) -> None:
+    earlier = EARLIER.replace(", mask_fraction: 0.15}", f", {other}}}")
+    (tmp_path / "config.yaml").write_text(earlier)
+    task = config_of_run(tmp_path).task
+    assert (task.mask_fraction, task.generate_examples) == (0.15, 32)
+    assert deciding(dict(OmegaConf.create(earlier))) == deciding(dict(OmegaConf.create(EARLIER)))
 
 
 def test_what_an_earlier_version_took_and_is_refused_today_is_still_evaluated(tmp_path: Path) -> None:

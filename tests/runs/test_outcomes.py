@@ -113,3 +113,12 @@ def test_values_are_shown_as_they_are_typed() -> None:
     assert [shown(value) for value in (True, 1e-5, 3, None, [0.9, 1], "a")] == [
         "true", "1e-05", "3", "null", "[0.9,1]", "a",
     ]  # fmt: skip
+
+
+def test_a_trial_of_an_earlier_version_differs_in_nothing_that_it_did_not_record(tmp_path: Path) -> None:
+    made.rates(tmp_path, {1e-3: 3.0, 1e-2: 2.5})
+    target = {"task._target_": "domaintune.tasks.causal_lm.CausalLM"}
+    made.trial(tmp_path, {**target, "optim.lr": 1e-3, "seed": 9}, None)
+    assert varied_keys(read_sweep(tmp_path).trials) == ["optim.lr"]
+    made.trial(tmp_path, {"task._target_": "a.B", "task.name": "b", "optim.lr": 1e-3}, None)
+    assert varied_keys(read_sweep(tmp_path).trials) == ["task.name", "optim.lr"]

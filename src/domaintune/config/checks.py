@@ -84,7 +84,10 @@ def _with_declarations(task: dict[str, Any]) -> dict[str, Any]:
     known, name = declared_tasks(), str(task["name"])
     if name not in known:
         raise UsageError(f"task.name={name}: must be one of {', '.join(known)}{nearest(name, list(known))}")
-    return {**vars(known[name]), **task}
+    declared = vars(known[name])
+    others = {key for each in known.values() for key in each.settings} - {*declared["settings"]}
+    # Of which a task took no notice then.
+    return {**declared, **{key: value for key, value in task.items() if key not in others}}
 
 
 def _take_rate_of_export(config: Config) -> None:
@@ -251,8 +254,6 @@ def no_such_setting(key: str, settings: Any = Config) -> str:
             return f"{key} is set nowhere; another argument of a part is written with a plus: +{key}=VALUE"
         return f"there is no part {key}; a new one is written with a plus: +{key}._target_=MODULE.CLASS"
     known = [name for name, _ in leaves(OmegaConf.to_container(OmegaConf.structured(settings)))]
-    if settings is Config and group == "task" and key in known:
-        return f"{key} goes with task={' or '.join(tasks_with(part))}"
     return f"there is no setting {key}{nearest(key, known)}"
 
 
@@ -368,11 +369,12 @@ def _data_and_task(schema: Any) -> Iterator[str]:
     """What of the data a task can't learn from."""
     data, task = schema.data, schema.task
     roles = ROLES[data.format]
-    ours = task._target_.startswith("domaintune.")
-    if ours and declared_task(task.name)._target_ != task._target_:
-        yield f"task.name={task.name}: a task is chosen by its leaf, task=NAME"
+    known = declared_tasks()
+    if task._target_.startswith("domaintune.") and declared_task(task.name)._target_ != task._target_:
+        near = nearest(task.name, list(known))
+        yield f"task.name={task.name}: a task is chosen as task=NAME; there are {', '.join(known)}{near}"
     if data.format not in task.learns_from:
-        fitting = " or ".join(name for name, each in declared_tasks().items() if data.format in each.learns_from)
+        fitting = " or ".join(name for name, each in known.items() if data.format in each.learns_from)
         yield f"task={task.name} does not learn from data.format={data.format}, which is of task={fitting}"
     monitors = [name for name in task.metrics if not name.endswith("*")]
     if task.monitor not in monitors:
@@ -403,10 +405,9 @@ def _data_and_task(schema: Any) -> Iterator[str]:
     if data.path is None and data.embedded is None:
         name = {"instructions": "instructions", "labels": "sentiment"}.get(data.format, data.format)
         yield f"data={name} has no text of its own: set data.path"
-    for key, default in vars(TaskConfig()).items() if ours else ():
-        owners = tasks_with(key) if task[key] != default else []
-        if owners and task.name not in owners:
-            yield f"task.{key}={task[key]} goes with task={' or '.join(owners)}"
+    for key in {key for each in known.values() for key in each.settings} - {*task.settings}:
+        if task[key] != getattr(TaskConfig(), key):
+            yield f"task.{key}={task[key]} goes with task={' or '.join(tasks_with(key))}"
 
 
 def check_callbacks(config: Config) -> None:
@@ -416,6 +417,8 @@ def check_callbacks(config: Config) -> None:
 
 
 def _callbacks(config: Config) -> Iterator[str]:
+    if missing := missing_module(config.task._target_):
+        yield f"task._target_={config.task._target_}: there is no module {missing}"
     made = {f"{group}.{name}": each for group in PARTS for name, each in getattr(config, group).items()}
     # A person's own may log what another one watches.
     ours = all(str(each.get("_target_")).startswith(("domaintune.", "lightning.")) for each in made.values())

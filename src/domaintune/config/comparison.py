@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 
 from domaintune.config.checks import default_lr, ends_by_time_alone, leaves, needs_direction
 from domaintune.config.schema import Config, all_facts
-from domaintune.config.tasks import declared_task
+from domaintune.config.tasks import declared_task, declared_tasks
 
 # Callbacks that cannot move the numbers.
 LOOKING_ON = ("progress", "samples", "throughput")
@@ -40,7 +40,11 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     endless = ends_by_time_alone(settings.get("trainer.max_steps", 0), settings.get("trainer.max_epochs"))
     if endless and settings.get("scheduler.warmup_steps", 1) < 1:
         settings["scheduler.warmup_steps"] = 0  # what earlier versions made of a share of an unknown length
-    settings.setdefault("task._target_", declared_task(str(settings.get("task.name")))._target_)  # earlier versions
+    task = declared_task(str(settings.get("task.name")))
+    if "task._target_" not in settings:  # of an earlier version, in which tasks took no notice of each other's settings
+        settings["task._target_"] = task._target_
+        for key in {key for each in declared_tasks().values() for key in each.settings} - {*task.settings}:
+            settings.pop(f"task.{key}", None)
     return {key: value for key, value in settings.items() if not may_differ(key)}
 
 

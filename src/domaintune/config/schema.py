@@ -180,6 +180,7 @@ class TaskConfig:
     padded_because: str | None = setting(
         None, "why a row holds one text; null: texts can be packed", moves_numbers=False
     )
+    settings: list[str] = setting([], "which of the settings below are its own", moves_numbers=False)
     class_weights: str = setting(
         "none", "balanced weighs a label by how rare it is in training", choices=("none", "balanced")
     )

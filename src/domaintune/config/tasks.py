@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from domaintune.config.own_leaves import folders
 from domaintune.config.schema import TaskConfig
@@ -18,23 +20,38 @@ LOGGED = ("train/loss", "train/grad_norm", "lr")  # of every task, beside what i
 
 
 def declared_tasks() -> dict[str, TaskConfig]:
-    """{name: what its leaf declares} of every task that can be chosen; a person's own leaf stands before ours."""
-    known = {each.name for each in fields(TaskConfig)}
-    return {
-        leaf["name"]: TaskConfig(**{key: value for key, value in leaf.items() if key in known})
-        for leaf in _leaves(*folders()).values()
-    }
+    """{name: what its leaf declares} of every task that can be chosen."""
+    return _declared(*folders())
 
 
 @functools.cache
-def _leaves(*folders: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("task/[!_]*.yaml")):
-            leaf = OmegaConf.to_container(OmegaConf.load(file))
-            assert isinstance(leaf, dict)
-            found[file.stem] = {"name": file.stem, **{str(key): value for key, value in leaf.items()}}
+def _declared(*folders: Path) -> dict[str, TaskConfig]:
+    known = {each.name for each in fields(TaskConfig)}
+    names = sorted({file.stem for folder in folders for file in folder.glob("task/[!_]*.yaml")})
+    found: dict[str, TaskConfig] = {}
+    for name in names:
+        leaf = {"name": name, **_leaf(name, folders)}
+        # A leaf that declares no class is of an earlier version, and means the task of that name.
+        if "_target_" in leaf:
+            found[str(leaf["name"])] = TaskConfig(**{key: value for key, value in leaf.items() if key in known})
     return found
+
+
+def _leaf(name: str, folders: tuple[Path, ...], above: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A leaf with those that it builds on; a person's own stands before ours. Empty where it can't be read."""
+    file = next((each for folder in reversed(folders) if (each := folder / "task" / f"{name}.yaml").is_file()), None)
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file)) if file and name not in above else None
+    except (OmegaConfBaseException, YAMLError, OSError, UnicodeError):
+        content = None
+    if not isinstance(content, dict):
+        return {}
+    own = {str(key): value for key, value in content.items() if key != "defaults"}
+    bases = [each for each in content.get("defaults") or () if isinstance(each, str)]
+    leaf: dict[str, Any] = {}
+    for base in bases if "_self_" in bases else [*bases, "_self_"]:
+        leaf |= own if base == "_self_" else _leaf(base, folders, above | {name})
+    return leaf
 
 
 def declared_task(name: str) -> TaskConfig:
@@ -44,7 +61,7 @@ def declared_task(name: str) -> TaskConfig:
 
 def tasks_with(setting: str) -> list[str]:
     """The names of the tasks that have a setting of their own."""
-    return [leaf["name"] for leaf in _leaves(*folders()).values() if setting in leaf]
+    return [name for name, task in declared_tasks().items() if setting in task.settings]
 
 
 def direction(metric: str, task: TaskConfig) -> str | None:

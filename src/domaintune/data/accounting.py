@@ -117,10 +117,10 @@ def account_of_examples(
     if not np.array_equal(np.sort(batches.windows), np.arange(len(lengths))):
         raise RuntimeError("an epoch does not hold every example exactly once")
     documents = dataset.ends - dataset.firsts
-    rows = dataset.read_lengths[batches.windows]
-    widths = (rows[chosen] for chosen in np.split(batches.order, batches.starts[1:-1]))
-    parts = (batch[part] for batch in widths for part in cut_by_length(batch, pass_tokens))
-    places = sum(len(part) * int(part.max(initial=0)) for part in parts)
+    sides = dataset.sides[batches.windows]
+    every = (sides[chosen] for chosen in np.split(batches.order, batches.starts[1:-1]))
+    parts = (batch[part] for batch in every for part in cut_by_length(batch, pass_tokens))
+    places = sum(len(part) * int(part.max(axis=0).sum()) for part in parts if len(part))
     return ExampleAccount(
         documents=len(documents),
         tokens=int(documents.sum()),
@@ -131,7 +131,7 @@ def account_of_examples(
         longest_document=int(documents.max(initial=0)),
         windows=len(dataset),
         batches=len(batches),
-        padding=1 - int(rows.sum()) / places if places else 0.0,
+        padding=1 - int(sides.sum()) / places if places else 0.0,
         classes=classes,
         words_without_tokens=dataset.words_without_tokens,
     )

@@ -86,6 +86,7 @@ class TextDataModule(L.LightningDataModule):
     labels: Labels | None = None
 
     draws_from_all_lengths = False  # of padded training batches
+    order = 1  # raised where the same seed gives other batches than before
     for_decoders = True  # which can start at random weights with a tokenizer of one's own
 
     def __init__(self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str) -> None:
@@ -360,7 +361,7 @@ class TextDataModule(L.LightningDataModule):
         done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         per_epoch = int(self.trainer.num_training_batches)
         place = {"epoch": self.trainer.current_epoch + done // per_epoch, "skip": done % per_epoch}
-        return {**place, "world_size": self.trainer.world_size}
+        return {**place, "world_size": self.trainer.world_size, "order": self.order}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         before, (_, now) = state_dict["world_size"], self._place_among_processes()
@@ -368,6 +369,11 @@ class TextDataModule(L.LightningDataModule):
             raise UsageError(
                 f"the run had {before} processes and now has {now}: what each has "
                 f"seen of the data is counted by process. Set trainer.devices as it was, or fresh=true to start over"
+            )
+        if state_dict.get("order", 1) != self.order and state_dict["skip"]:
+            raise UsageError(
+                "the run was stopped in the middle of an epoch by an earlier version, which drew other batches: "
+                "fresh=true starts it over"
             )
         self.resume_at = {key: state_dict[key] for key in ("epoch", "skip")}
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from domaintune.config.schema import DataConfig
 from domaintune.data.accounting import ExampleAccount, account_of_examples
@@ -52,6 +53,7 @@ class ExampleDataModule(TextDataModule):
 
     for_decoders = False
     draws_from_all_lengths = True
+    order = 2
 
     def __init__(
         self, config: DataConfig, splits: Splits, tokenizer: Any, seed: int, cache: str, labels: Labels | None = None
@@ -90,9 +92,11 @@ class ExampleDataModule(TextDataModule):
         )
 
     def _pass_tokens(self) -> int | None:
-        _, world_size = self._place_among_processes()
-        # Weights that are split over devices are gathered in each pass: all devices do the same number of them.
-        return None if world_size > 1 else PASS_TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
+        if self.trainer is None:
+            return PASS_TOKENS["cpu"]
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            return None  # split weights are gathered in each pass: all devices do the same number of them
+        return PASS_TOKENS.get(self.trainer.strategy.root_device.type, PASS_TOKENS["cuda"])
 
     def _nothing(self) -> Example:
         """An example of one token that no label counts for."""

@@ -109,14 +109,14 @@ class ExampleDataset(Dataset[list[Example]]):
         return int((self.ends - self.firsts > self.room).sum())
 
     @property
-    def read_lengths(self) -> npt.NDArray[np.int64]:
-        """(W,) tokens of each example that the model reads: with those of a target that a decoder is given."""
-        return self.lengths
+    def sides(self) -> npt.NDArray[np.int64]:
+        """(W, S) tokens of each example that the model reads, in each of the tensors that are padded for themselves."""
+        return self.lengths[:, None]
 
     @property
     def trained_tokens(self) -> int:
         """Tokens of an epoch."""
-        return int(self.read_lengths.sum())
+        return int(self.sides.sum())
 
     @property
     def predicted_tokens(self) -> int:
@@ -227,8 +227,8 @@ class Pairs(ExampleDataset):
         return int(((self.between > self.windows[:, 1]) | (self.ends > self.target_ends)).sum())
 
     @property
-    def read_lengths(self) -> npt.NDArray[np.int64]:
-        return self.lengths + self.target_lengths
+    def sides(self) -> npt.NDArray[np.int64]:
+        return np.stack([self.lengths, self.target_lengths], axis=1)
 
     @property
     def predicted_tokens(self) -> int:
@@ -332,25 +332,34 @@ def collate_in_parts(
         pass_tokens: what a pass of a part through the model costs beside its tokens, in tokens; None for one part.
         nothing, pad_token_id, reads_labels: of `collate_examples`.
     """
-    lengths = [sum(len(each["input_ids"]) + reads_labels * each["labels"].numel() for each in row) for row in rows]
-    parts = cut_by_length(np.array(lengths), pass_tokens)
+    parts = cut_by_length(np.array([_sides(row, reads_labels) for row in rows]), pass_tokens)
     return {
         "parts": [collate_examples([rows[row] for row in part], nothing, pad_token_id, reads_labels) for part in parts]
     }
 
 
-def cut_by_length(lengths: npt.NDArray[np.int64], cost: int | None) -> list[list[int]]:
+def _sides(row: list[Example], reads_labels: bool) -> list[int]:
+    """Tokens in each tensor that a model reads; see `ExampleDataset.sides`."""
+    (example,) = row
+    return [len(example["input_ids"]), *[example["labels"].numel()] * reads_labels]
+
+
+def cut_by_length(sides: npt.NDArray[np.int64], cost: int | None) -> list[list[int]]:
     """Rows of a batch in parts, for which padded rows, and `cost` for each part, are least together.
 
     By dynamic programming over the rows in order of length: O(B^2). None as a cost makes one part.
+
+    Args:
+        sides: (B, S) see `ExampleDataset.sides`.
     """
-    if cost is None or not len(lengths):
-        return [list(range(len(lengths)))]
-    order = np.argsort(lengths, kind="stable")
-    widths, count = lengths[order], len(lengths)
+    if cost is None or not len(sides):
+        return [list(range(len(sides)))]
+    order = np.argsort(sides.sum(1), kind="stable")
+    ordered, count = sides[order], len(sides)
     least, begins = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
     for end in range(1, count + 1):
-        totals = least[:end] + cost + (end - np.arange(end)) * widths[end - 1]
+        widths = np.maximum.accumulate(ordered[:end][::-1])[::-1].sum(1)  # of a part that begins at each row
+        totals = least[:end] + cost + (end - np.arange(end)) * widths
         begins[end] = totals.argmin()
         least[end] = totals[begins[end]]
     parts, end = [], count

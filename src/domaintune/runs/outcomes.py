@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from domaintune.config.comparison import may_differ
+from domaintune.config.tasks import declared_task
 from domaintune.errors import UsageError
 from domaintune.files.writing import end_of
 from domaintune.runs.folder import read_config
@@ -102,6 +103,8 @@ def _read_trial(folder: Path, number: int, line: dict[str, Any]) -> Trial:
     """`line` is the trial's in sweep.json."""
     result = _json(folder / "result.json")
     settings = dict(_flat(read_config(folder))) if (folder / "config.yaml").exists() else {}
+    if settings:  # an earlier version did not record it
+        settings.setdefault("task._target_", declared_task(str(settings.get("task.name")))._target_)
     state = line.get("state") or result.get("status", "pending")
     why = line.get("why")
     monitor = settings.get("task.monitor")

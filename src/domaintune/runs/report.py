@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from domaintune.config.overrides import as_one_value
+from domaintune.config.own_leaves import OPTIONS
 from domaintune.config.programs import from_here, program_from_here
 from domaintune.config.schema import Config
+from domaintune.config.tasks import declared_task
 from domaintune.config.wording import escaped, for_shell
 from domaintune.data.finding import passed_over
 from domaintune.data.left_out import counted
@@ -229,7 +231,7 @@ def verdicts(result: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
 def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[str]]:
     """What one can do with a finished run, ask its model, measure it, train another: a command and its arguments."""
     config = read_config(run.path)
-    predicts = config["task"]["predicts"]
+    predicts = config["task"].get("predicts", declared_task(config["task"]["name"]).predicts)
     if config["data"]["format"] == "instructions" and (run.export / "chat_template.jinja").exists():
         yield ["generate", f"run={folder}", "chat=true", "prompt=YOUR_QUESTION"]
     elif "text" in predicts:
@@ -254,8 +256,16 @@ def _rates(config: dict[str, Any]) -> list[str]:
 
 
 def _chosen(run: RunFolder, *groups: str) -> list[str]:
-    """What was typed to choose a leaf of these groups."""
-    return [each for each in _typed(run) if each.partition("=")[0] in groups]
+    """What was typed to choose a leaf of these groups, and the folder of leaves."""
+    typed, chosen = iter(_typed(run)), []
+    for each in typed:
+        if each.partition("=")[0] in groups:
+            chosen.append(each)
+        elif each in OPTIONS:
+            chosen += [each, next(typed, "")]
+        elif each.partition("=")[0] in OPTIONS:
+            chosen.append(each)
+    return chosen
 
 
 def _typed(run: RunFolder) -> list[str]:

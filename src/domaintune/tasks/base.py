@@ -16,7 +16,7 @@ from domaintune.data.example_datamodule import ExampleDataModule
 from domaintune.data.inputs import Input
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import Splits
-from domaintune.errors import RunError
+from domaintune.errors import RunError, UsageError
 from domaintune.kernels.gradient_norm import sum_of_squares
 from domaintune.models.heads import Head
 from domaintune.models.parts import head_parameters
@@ -27,8 +27,11 @@ from domaintune.tasks.predicting import Predictor, Row, beside
 
 
 def task_class(task: TaskConfig) -> "type[FineTuningTask]":
-    """The class that a task's leaf names."""
-    return cast("type[FineTuningTask]", get_class(task._target_))
+    """The class that a task's leaf names. Raises UsageError where there is none of that name."""
+    try:
+        return cast("type[FineTuningTask]", get_class(task._target_))
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"task._target_={task._target_}: {error}") from error
 
 
 class FineTuningTask(L.LightningModule):
