@@ -11,7 +11,8 @@ trainer     transformers' run_glue.py and run_ner.py at the defaults of Training
             learning rate falling from 5e-5 to 0 in a line, the model's dropout, fp32; the last weights count. Padded to
             the longest of the batch, which is quicker than run_glue.py's own way, to the full length
 domaintune  what `python train.py model=minilm data=... data.batch_size=8 optim.lr=2e-4` runs, in 2 epochs of the mails
-            and 3 of the sentences: rows of similar lengths go through the model together, no dropout of attention; best.ckpt counts
+            and 3 of the sentences: rows of similar lengths go through the model together, no dropout of attention;
+            best.ckpt counts
 
 A round is a seed. The score is measured on the test side, by Hugging Face's Trainer for both: the mean F1 of the two
 classes (scikit-learn's), or the F1 of whole entities (seqeval's). Both validate as often: before, and 2 times on the
