@@ -32,8 +32,8 @@ from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import Tokens, tokenize_examples
 from domaintune.errors import UsageError
 
-# How many tokens a pass through a model costs beside those in it. On a CPU that is mostly the gradient of all embeddings
-# (measured on MiniLM), on a GPU the start of each kernel.
+# How many tokens a pass through a model costs beside those in it. On a CPU that is mostly the gradient of all
+# embeddings (measured on MiniLM), on a GPU the start of each kernel.
 PASS_TOKENS = {"cpu": 128, "cuda": 4096}
 FEWEST_TOKENS = 2  # of a window, special tokens not counted
 
