@@ -34,8 +34,8 @@ LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts.spl
 WAY_OF_THE_DATA = (
     "library embedded own_files charsets finding left_out cells decoding encoder fields chats chatting formats.text "
     "formats.instructions formats.labels formats.entities formats.pairs formats.choosing rows marking reading inputs "
-    "documents deduplicating splitting classes labelling tokenizing sampling "
-    "collating windows unigram examples accounting datamodule example_datamodule"
+    "documents deduplicating splitting classes labelling tokenizing batching "
+    "windows unigram examples accounting text_notes datamodule language_datamodule example_datamodule"
 ).split()
 
 MODULES = {

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from domaintune import trainers, training
 from domaintune.config.composing import default_config
 from domaintune.config.schema import DataConfig, OptimConfig, SchedulerConfig
-from domaintune.data.datamodule import TextDataModule
+from domaintune.data.language_datamodule import LanguageDataModule
 from domaintune.data.splitting import read_splits
 from domaintune.kernels.attention import isolate_documents
 from domaintune.models.loading import load_tokenizer
@@ -66,7 +66,7 @@ def test_the_loss_curve_is_that_of_the_classic_loop(tmp_path: Path, compiled: bo
     tokenizer = load_tokenizer(locate("embedded:gpt2_tiny", needs_weights=False), CausalLM.head)
     config = DataConfig(path=tiny.jsonl(tmp_path / "texts.jsonl", *texts), block_size=128, batch_size=4)
     cache = str(tmp_path / "cache")
-    data = TextDataModule(config, read_splits(config, cache), tokenizer, 0, cache)
+    data = LanguageDataModule(config, read_splits(config, cache), tokenizer, 0, cache)
     model, reference = (tiny.gpt2(vocab_size=8192, n_positions=128) for _ in range(2))
     isolate_documents(model)
     recording = Recording()

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from domaintune.config.schema import DataConfig
-from domaintune.data.collating import IGNORED, Window
+from domaintune.data.batching import IGNORED, Window
 from domaintune.data.documents import Documents, read_documents
 from domaintune.data.finding import Source
 from domaintune.data.formats.choosing import fields_of

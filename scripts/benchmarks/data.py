@@ -86,14 +86,14 @@ def with_processes(given: argparse.Namespace) -> dict[str, Any]:
 def domaintune(given: argparse.Namespace) -> dict[str, Any]:
     """What a run does before its first batch."""
     from domaintune.config.schema import DataConfig
-    from domaintune.data.datamodule import TextDataModule
+    from domaintune.data.language_datamodule import LanguageDataModule
     from domaintune.data.splitting import read_splits
 
     tokenizer = embedded_tokenizer()
     with tempfile.TemporaryDirectory() as cache:
         config = DataConfig(path=given.corpus, block_size=BLOCK_SIZE)
         started = time.perf_counter()
-        data = TextDataModule(config, read_splits(config, cache), tokenizer, 0, cache)
+        data = LanguageDataModule(config, read_splits(config, cache), tokenizer, 0, cache)
         accounts = data.accounts()
         seconds = time.perf_counter() - started
         efficiency = accounts["train"].packing_efficiency

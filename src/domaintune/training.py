@@ -24,7 +24,7 @@ from domaintune.config.checks import MEASURED
 from domaintune.config.comparison import deciding
 from domaintune.config.composing import default_config
 from domaintune.config.schema import Config
-from domaintune.data.datamodule import TextDataModule
+from domaintune.data.datamodule import EncodedDataModule
 from domaintune.data.splitting import Splits
 from domaintune.data.tokenizing import tokenizer_sha256
 from domaintune.data.unigram import unigram_loss
@@ -116,7 +116,7 @@ def _train(prepared: Prepared, run: RunFolder) -> float:
 
 
 def _measure_and_fit(
-    config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask, data: TextDataModule
+    config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask, data: EncodedDataModule
 ) -> None:
     if "before" not in run.result.get("metrics", {}):
         run.update(metrics={"before": validate(trainer, task, data)}, samples={"before": sample_texts(trainer)})
@@ -139,7 +139,7 @@ def _measure_and_fit(
     run.update(metrics={"after": after}, samples={"after": texts}, best_step=int(best["global_step"]))
 
 
-def record_validation(run: RunFolder, data: TextDataModule, task: CausalLM) -> None:
+def record_validation(run: RunFolder, data: EncodedDataModule, task: CausalLM) -> None:
     """Keeps what the latest validation measured of each document, for comparing runs.
 
     Only runs with the same `validation.sha256` were measured on the same: it is of the documents, and, where
@@ -181,7 +181,7 @@ def evaluate(prepared: Prepared) -> tuple[dict[str, float], int, str, Splits]:
     return task.evaluation, tested.predicted_tokens, tested.unit, data.splits
 
 
-def build(prepared: Prepared, trainer: L.Trainer) -> tuple[TextDataModule, FineTuningTask]:
+def build(prepared: Prepared, trainer: L.Trainer) -> tuple[EncodedDataModule, FineTuningTask]:
     """The encoded data and the task around the loaded model."""
     config = prepared.config
     data, model = load_data_and_model(prepared, torch.bfloat16 if trainer.precision == "bf16-true" else torch.float32)
@@ -233,7 +233,7 @@ def build_model(prepared: Prepared, dtype: torch.dtype, tokens: int, **labels: A
     return model
 
 
-def load_data_and_model(prepared: Prepared, dtype: torch.dtype) -> tuple[TextDataModule, PreTrainedModel]:
+def load_data_and_model(prepared: Prepared, dtype: torch.dtype) -> tuple[EncodedDataModule, PreTrainedModel]:
     """The encoded data, and the model with a head for it."""
     config, checkpoint, splits = prepared.config, prepared.checkpoint, prepared.splits
     task = task_class(config.task)
@@ -241,13 +241,13 @@ def load_data_and_model(prepared: Prepared, dtype: torch.dtype) -> tuple[TextDat
     tokens = tokens_of(tokenizer)
     check_vocabulary(checkpoint, tokens, may_resize(config))
     data = task.make_data(config, splits, prepared.labels, tokenizer)
-    model = build_model(prepared, dtype, tokens, **data.head())
+    model = build_model(prepared, dtype, tokens, **task.label_settings(data.labels))
     task.prepare_model(model, tokenizer, config)
     return data, model
 
 
 def describe(
-    prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: TextDataModule, task: FineTuningTask
+    prepared: Prepared, run: RunFolder, trainer: L.Trainer, data: EncodedDataModule, task: FineTuningTask
 ) -> None:
     """Records and prints what is about to happen, with the derived numbers."""
     checkpoint = prepared.checkpoint
@@ -303,7 +303,7 @@ def check_same_data(run: RunFolder, account: dict[str, Any]) -> None:
                 )
 
 
-def validate(trainer: L.Trainer, task: FineTuningTask, data: TextDataModule) -> dict[str, float]:
+def validate(trainer: L.Trainer, task: FineTuningTask, data: EncodedDataModule) -> dict[str, float]:
     """The validation metrics of the weights in memory."""
     trainer.validate(task, datamodule=data, verbose=False)
     return task.evaluation
@@ -314,7 +314,7 @@ def sample_texts(trainer: L.Trainer) -> dict[str, str]:
     return next((dict(cb.texts) for cb in trainer.callbacks if isinstance(cb, Samples)), {})
 
 
-def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask, data: TextDataModule) -> None:
+def fit(config: Config, run: RunFolder, trainer: L.Trainer, task: FineTuningTask, data: EncodedDataModule) -> None:
     """Trains to the end and sees to it that the last weights were validated too, and kept where they are the best."""
     started = time.perf_counter()
     trainer.fit(task, datamodule=data, ckpt_path=run.resume_from, weights_only=True)
@@ -375,7 +375,7 @@ def log_hyperparameters(trainer: L.Trainer, run: RunFolder, metrics: dict[str, f
             logger.finalize("success")
 
 
-def _export(prepared: Prepared, run: RunFolder, data: TextDataModule, task: FineTuningTask) -> None:
+def _export(prepared: Prepared, run: RunFolder, data: EncodedDataModule, task: FineTuningTask) -> None:
     model = load_best(prepared, run)[1] if is_sharded(task) else task.model
     if prepared.config.model.frozen_dtype != "float32":
         model = model.cpu().float()  # where the device had no room for it in fp32
@@ -394,7 +394,7 @@ def export_unfinished(prepared: Prepared, run: RunFolder, folder: Path) -> None:
     _write_export(prepared, run, data, model, folder)
 
 
-def load_best(prepared: Prepared, run: RunFolder) -> tuple[TextDataModule, PreTrainedModel]:
+def load_best(prepared: Prepared, run: RunFolder) -> tuple[EncodedDataModule, PreTrainedModel]:
     """The encoded data, and the model with the weights of best.ckpt."""
     data, model = load_data_and_model(prepared, torch.float32)
     weights = torch.load(run.best, weights_only=True, mmap=True, map_location="cpu")["state_dict"]
@@ -407,7 +407,7 @@ def load_best(prepared: Prepared, run: RunFolder) -> tuple[TextDataModule, PreTr
 
 
 def _write_export(
-    prepared: Prepared, run: RunFolder, data: TextDataModule, model: PreTrainedModel, folder: Path
+    prepared: Prepared, run: RunFolder, data: EncodedDataModule, model: PreTrainedModel, folder: Path
 ) -> None:
     config = prepared.config
     notes: dict[str, Any] = {"best_sha256": checksum_file(run.best).read_text(encoding="utf-8").split()[0]}

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from domaintune.callbacks.checkpointing import BestCheckpoint, LastCheckpoint, between_steps
 from domaintune.callbacks.stopping import StepTimer, StopOnSignal
 from domaintune.config.schema import OptimConfig, SchedulerConfig
-from domaintune.data.collating import pad
+from domaintune.data.batching import pad
 from domaintune.runs.checkpoints import WholeCheckpointIO
 from domaintune.tasks.causal_lm import CausalLM
 

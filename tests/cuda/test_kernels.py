@@ -12,7 +12,7 @@ from tiny import window
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from domaintune.config.schema import OptimConfig, SchedulerConfig
-from domaintune.data.collating import pack
+from domaintune.data.batching import pack
 from domaintune.kernels import fused
 from domaintune.kernels.attention import check_isolation, document_attention, fits_varlen, isolate_documents
 from domaintune.kernels.linear_cross_entropy import IGNORED, linear_cross_entropy, linear_cross_entropy_reference

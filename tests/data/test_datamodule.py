@@ -18,10 +18,10 @@ from tokenizers import normalizers
 from domaintune.config.schema import DataConfig
 from domaintune.data import datamodule as module
 from domaintune.data.accounting import account_of
+from domaintune.data.batching import IGNORED, collate
 from domaintune.data.chatting import PLAIN_TEMPLATE, Segment
-from domaintune.data.collating import IGNORED
-from domaintune.data.datamodule import TextDataModule, collate
 from domaintune.data.formats import instructions
+from domaintune.data.language_datamodule import LanguageDataModule
 from domaintune.data.splitting import TEST, Splits, read_splits
 from domaintune.errors import UsageError
 
@@ -36,17 +36,17 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
 
 
 @pytest.fixture
-def datamodule(tokenizer: Any, splits: Splits) -> Callable[..., TextDataModule]:
+def datamodule(tokenizer: Any, splits: Splits) -> Callable[..., LanguageDataModule]:
     cache = str(splits.documents.folder.parents[1])
 
-    def made(seed: int = 0, splits: Splits = splits, **settings: Any) -> TextDataModule:
+    def made(seed: int = 0, splits: Splits = splits, **settings: Any) -> LanguageDataModule:
         config = DataConfig(**{"block_size": 16, "batch_size": 4, **settings})
-        return TextDataModule(config, splits, tokenizer, seed, cache)
+        return LanguageDataModule(config, splits, tokenizer, seed, cache)
 
     return made
 
 
-Made = Callable[..., TextDataModule]
+Made = Callable[..., LanguageDataModule]
 
 
 def rows(loader: Any) -> list[list[list[int]]]:
@@ -140,7 +140,7 @@ def test_there_is_nothing_to_probe_where_no_row_can_hold_two_windows(datamodule:
     assert datamodule(block_size=3, batching="packed").packed_example() is None
 
 
-def read_back(data: TextDataModule, side: str = "train") -> list[int]:
+def read_back(data: LanguageDataModule, side: str = "train") -> list[int]:
     """The token ids of all windows in their order, each window without the token it shares with the one before."""
     dataset = data.datasets[side]
     ids = [dataset.window(index)["input_ids"].tolist() for index in range(len(dataset))]
@@ -221,7 +221,7 @@ def test_the_account_names_what_was_left_out_and_messages_that_nothing_is_learnt
     path = tiny.jsonl(tmp_path / "chats.jsonl", *made)
     config = DataConfig(path=path, format="instructions", block_size=64, val_fraction=0.2)
     splits = read_splits(config, str(tmp_path / "cache"))
-    account = TextDataModule(config, splits, tokenizer, 0, str(tmp_path / "cache")).account()
+    account = LanguageDataModule(config, splits, tokenizer, 0, str(tmp_path / "cache")).account()
     assert account["documents_read"] == 60
     assert {reason: (each["rows"], each["places"]) for reason, each in account["left_out"].items()} == {
         "no answer": (1, [f"{path}:4"]),
@@ -235,12 +235,12 @@ ROWS = [{"prompt": f"What is {number} and one?", "completion": f" It is {number 
 
 
 @pytest.fixture
-def instructed(tmp_path: Path, tokenizer: Any) -> Callable[..., TextDataModule]:
-    def made(*rows: dict[str, Any], **settings: Any) -> TextDataModule:
+def instructed(tmp_path: Path, tokenizer: Any) -> Callable[..., LanguageDataModule]:
+    def made(*rows: dict[str, Any], **settings: Any) -> LanguageDataModule:
         path = tiny.jsonl(tmp_path / "rows.jsonl", *rows)
         config = DataConfig(format="instructions", path=path, **{"block_size": 64, "batch_size": 4, **settings})
         cache = str(tmp_path / "cache")
-        return TextDataModule(config, read_splits(config, cache), copy.deepcopy(tokenizer), 0, cache)
+        return LanguageDataModule(config, read_splits(config, cache), copy.deepcopy(tokenizer), 0, cache)
 
     return made
 
@@ -248,7 +248,7 @@ def instructed(tmp_path: Path, tokenizer: Any) -> Callable[..., TextDataModule]:
 @BOTH
 @pytest.mark.parametrize("block_size", [8, 64])
 def test_only_answers_have_labels_and_every_token_is_accounted_for(
-    instructed: Callable[..., TextDataModule], tokenizer: Any, batching: str, block_size: int
+    instructed: Callable[..., LanguageDataModule], tokenizer: Any, batching: str, block_size: int
 ) -> None:
     data = instructed(*ROWS, batching=batching, block_size=block_size)
     learnt = sorted(
@@ -263,7 +263,7 @@ def test_only_answers_have_labels_and_every_token_is_accounted_for(
     assert account.dropped_tokens == 0 or block_size == 8
 
 
-def test_the_bytes_of_a_window_are_those_of_its_answers(instructed: Callable[..., TextDataModule]) -> None:
+def test_the_bytes_of_a_window_are_those_of_its_answers(instructed: Callable[..., LanguageDataModule]) -> None:
     data = instructed(*ROWS)
     dataset = data.datasets["train"]
     answers = [data.splits.documents[number]["completion"] for number in dataset.documents.tolist()]
@@ -271,7 +271,7 @@ def test_the_bytes_of_a_window_are_those_of_its_answers(instructed: Callable[...
 
 
 def test_a_side_without_any_label_is_told_with_its_rows(
-    instructed: Callable[..., TextDataModule], monkeypatch: pytest.MonkeyPatch
+    instructed: Callable[..., LanguageDataModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a template gives every answer back as context."""
     monkeypatch.setattr(instructions, "_sequences", lambda row, _: [[Segment(row["prompt"], learnt=False)]])
@@ -279,7 +279,7 @@ def test_a_side_without_any_label_is_told_with_its_rows(
         instructed(*ROWS)
 
 
-def test_chats_give_a_plain_template_to_a_tokenizer_without_one(instructed: Callable[..., TextDataModule]) -> None:
+def test_chats_give_a_plain_template_to_a_tokenizer_without_one(instructed: Callable[..., LanguageDataModule]) -> None:
     chats = [
         {"messages": [{"role": "user", "content": f"{row['prompt']}"}, {"role": "assistant", "content": "Yes."}]}
         for row in ROWS
@@ -290,7 +290,7 @@ def test_chats_give_a_plain_template_to_a_tokenizer_without_one(instructed: Call
 
 @pytest.mark.parametrize("block_size", [8, 24, 64])
 def test_an_answer_after_a_long_prompt_keeps_as_much_of_it_as_fits(
-    instructed: Callable[..., TextDataModule], block_size: int
+    instructed: Callable[..., LanguageDataModule], block_size: int
 ) -> None:
     rows = [
         {"prompt": "word " * (20 + number) + f"{number}?", "completion": " The answer is this."} for number in range(60)
@@ -308,7 +308,7 @@ def test_an_answer_after_a_long_prompt_keeps_as_much_of_it_as_fits(
     assert seen == account.predicted_tokens == dataset.count_labels()
 
 
-def test_a_template_is_given_where_chats_follow_pairs(instructed: Callable[..., TextDataModule]) -> None:
+def test_a_template_is_given_where_chats_follow_pairs(instructed: Callable[..., LanguageDataModule]) -> None:
     chat = {"messages": [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]}
     assert instructed(*ROWS, chat).tokenizer.chat_template == PLAIN_TEMPLATE
 
@@ -325,12 +325,12 @@ def talk(number: int, turns: int = 1) -> dict[str, Any]:
 
 
 @pytest.fixture
-def chatting(tokenizer: Any) -> Callable[..., TextDataModule]:
-    def made(folder: Path, template: str, *rows: dict[str, Any], **settings: Any) -> TextDataModule:
+def chatting(tokenizer: Any) -> Callable[..., LanguageDataModule]:
+    def made(folder: Path, template: str, *rows: dict[str, Any], **settings: Any) -> LanguageDataModule:
         config = DataConfig(format="instructions", path=tiny.jsonl(folder / "rows.jsonl", *rows), **settings)
         own = copy.deepcopy(tokenizer)
         own.chat_template = template
-        return TextDataModule(config, read_splits(config, str(folder / "cache")), own, 0, str(folder / "cache"))
+        return LanguageDataModule(config, read_splits(config, str(folder / "cache")), own, 0, str(folder / "cache"))
 
     return made
 
@@ -339,7 +339,7 @@ REFUSES = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{
 
 
 def test_chats_that_the_template_refuses_are_left_out_and_counted(
-    tmp_path: Path, chatting: Callable[..., TextDataModule]
+    tmp_path: Path, chatting: Callable[..., LanguageDataModule]
 ) -> None:
     data = chatting(tmp_path, REFUSES, *(talk(number, 1 + (number % 10 == 1)) for number in range(80)))
     file = tmp_path / "rows.jsonl"
@@ -355,7 +355,7 @@ def test_chats_that_the_template_refuses_are_left_out_and_counted(
 
 
 def test_strictly_a_chat_that_the_template_refuses_ends_the_run(
-    tmp_path: Path, chatting: Callable[..., TextDataModule]
+    tmp_path: Path, chatting: Callable[..., LanguageDataModule]
 ) -> None:
     rows = [talk(number, 1 + (number == 7)) for number in range(80)]
     with pytest.raises(UsageError, match=r"rows\.jsonl:8: the chat template refuses it: one turn only"):
@@ -363,7 +363,7 @@ def test_strictly_a_chat_that_the_template_refuses_ends_the_run(
 
 
 def test_a_set_that_the_template_refuses_as_a_whole_is_refused_with_the_account(
-    tmp_path: Path, chatting: Callable[..., TextDataModule]
+    tmp_path: Path, chatting: Callable[..., LanguageDataModule]
 ) -> None:
     match = r"nothing is left of the train side; left out are refused by the chat template 30 \(.*one turn only"
     with pytest.raises(UsageError, match=match):
@@ -371,7 +371,7 @@ def test_a_set_that_the_template_refuses_as_a_whole_is_refused_with_the_account(
 
 
 def test_the_answers_of_a_chat_that_its_template_rewrites_do_not_see_each_other(
-    tmp_path: Path, chatting: Callable[..., TextDataModule]
+    tmp_path: Path, chatting: Callable[..., LanguageDataModule]
 ) -> None:
     data = chatting(tmp_path, "{{ messages | length }}" + CHATML, *(talk(number, 3) for number in range(40)))
     train, account = data.datasets["train"], data.accounts()["train"]
@@ -396,7 +396,7 @@ def test_texts_that_hold_the_end_of_text_token_are_noted(
     texts = [f"text {number}{end * (number % every == 0)}" for number in range(60)]
     for marks, way_out in ((None, "; data.marks=end ends a document there"), ("end", "")):
         config = DataConfig(path=tiny.jsonl(tmp_path / "a.jsonl", *texts), marks=marks)
-        data = TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path))
+        data = LanguageDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path))
         number = len([text for text in texts if end in text])
         note = f"{number} of 60 texts hold {end}, which stays plain text{way_out}"
         assert data.notes() == [note] * noted
@@ -405,7 +405,7 @@ def test_texts_that_hold_the_end_of_text_token_are_noted(
 def test_one_text_about_the_end_of_text_token_is_no_note(tmp_path: Path, tokenizer: Any) -> None:
     texts = [f"text {number}" + tokenizer.eos_token * (number == 0) for number in range(12)]
     config = DataConfig(path=tiny.jsonl(tmp_path / "a.jsonl", *texts), val_fraction=0.5)
-    assert TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path)).notes() == []
+    assert LanguageDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path)).notes() == []
 
 
 def test_texts_of_no_token_are_left_out_and_counted(tmp_path: Path, tokenizer: Any) -> None:
@@ -414,7 +414,7 @@ def test_texts_of_no_token_are_left_out_and_counted(tmp_path: Path, tokenizer: A
     path = tiny.jsonl(tmp_path / "a.jsonl", *(f"text {number}" for number in range(40)), "\u200b", "\u200b\u200b")
     config = DataConfig(path=path)
     cache = str(tmp_path / "cache")
-    data = TextDataModule(config, read_splits(config, cache), dropping, 0, cache)
+    data = LanguageDataModule(config, read_splits(config, cache), dropping, 0, cache)
     assert data.account()["left_out"]["no tokens"] == {
         "rows": 2,
         "places": [f"{path}:41", f"{path}:42"],
@@ -422,7 +422,7 @@ def test_texts_of_no_token_are_left_out_and_counted(tmp_path: Path, tokenizer: A
     }
     config.strict = True
     with pytest.raises(UsageError, match=r"a\.jsonl:41: the tokenizer makes no token of it"):
-        TextDataModule(config, read_splits(config, cache), dropping, 0, cache)
+        LanguageDataModule(config, read_splits(config, cache), dropping, 0, cache)
 
 
 def test_workers_leave_signals_to_the_process_that_needs_them(datamodule: Made) -> None:
@@ -445,7 +445,7 @@ def test_the_script_of_chats_is_that_of_their_words(tmp_path: Path, tokenizer: A
     rows = tmp_path / "chats.jsonl"
     rows.write_text("".join(json.dumps({"messages": chat, "id": each}) + "\n" for each in range(40)))
     config = DataConfig(path=str(rows), format="instructions", dedup="none")
-    data = TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path))
+    data = LanguageDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path))
     assert ["does not know this text's script" in note for note in data.notes()].count(True) == 1
 
 
@@ -458,7 +458,7 @@ def test_a_tokenizer_that_does_not_know_the_script_is_told(
 ) -> None:
     texts = [f"{number % 10}{text[number % 7 :]}" for number in range(40)]
     config = DataConfig(path=tiny.jsonl(tmp_path / "a.jsonl", *texts), dedup="none")
-    notes = TextDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path)).notes()
+    notes = LanguageDataModule(config, read_splits(config, str(tmp_path)), tokenizer, 0, str(tmp_path)).notes()
     assert [("does not know this text's script" in note) for note in notes] == [True] * noted
     for note in notes:
         a_character, a_byte = map(float, re.findall(r"(\d\.\d+) (?:tokens )?for a", note))

@@ -11,11 +11,12 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
-from domaintune.config.schema import DataConfig
-from domaintune.data.example_datamodule import ExampleDataModule, MaskedDataModule
+from domaintune.config.schema import Config, DataConfig, PathsConfig
+from domaintune.config.tasks import declared_tasks
 from domaintune.data.labelling import read_labels
 from domaintune.data.splitting import read_splits
 from domaintune.errors import UsageError
+from domaintune.tasks.base import task_class
 
 FORMATS = ("labels", "entities", "pairs", "text")
 
@@ -32,12 +33,13 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, **names)
 
 
-def built(folder: Path, tokenizer: Any, format: str, *rows: Any, **settings: Any) -> ExampleDataModule:
+def built(folder: Path, tokenizer: Any, format: str, *rows: Any, **settings: Any) -> Any:
     config = DataConfig(format=format, path=tiny.jsonl(folder / "rows.jsonl", *rows), **settings)
     splits = read_splits(config, str(folder / "cache"))
     labels = read_labels(splits, format) if format in ("labels", "entities") else None
-    given = (config, splits, copy.deepcopy(tokenizer), 0, str(folder / "cache"))
-    return MaskedDataModule(*given, 0.15) if format == "text" else ExampleDataModule(*given, labels)
+    made: Config = Config(data=config, paths=PathsConfig(cache=str(folder / "cache")))
+    task = next(each for each in declared_tasks().values() if each.learns_from == [format])
+    return task_class(task).make_data(made, splits, labels, copy.deepcopy(tokenizer))
 
 
 def row(format: str, text: str, number: int = 0) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from domaintune.config.schema import OptimConfig, SchedulerConfig
-from domaintune.data.collating import pack, pad
+from domaintune.data.batching import pack, pad
 from domaintune.errors import UsageError
 from domaintune.kernels import attention
 from domaintune.kernels.attention import check_causal, check_isolation, isolate_documents, make_masks_unasked

@@ -12,7 +12,7 @@ import sweeps_on_disk as made
 import tiny
 
 from domaintune.config.schema import DataConfig, OptimConfig, SchedulerConfig
-from domaintune.data.datamodule import TextDataModule
+from domaintune.data.language_datamodule import LanguageDataModule
 from domaintune.data.splitting import read_splits
 from domaintune.kernels.attention import isolate_documents
 from domaintune.sweeps.comparing import TIE, Measured, compare, draw_documents
@@ -23,7 +23,7 @@ from domaintune.trainers import quiet_libraries
 REPETITIONS, SEEDS, REDRAWN = 20, 3, 2000
 
 
-def trained(data: TextDataModule, vocabulary: int, seed: int, lr: float) -> dict[str, np.ndarray]:
+def trained(data: LanguageDataModule, vocabulary: int, seed: int, lr: float) -> dict[str, np.ndarray]:
     """What a model of this seed, of its start and of its order of the data, makes of each validation document."""
     model = tiny.gpt2(vocab_size=vocabulary, seed=seed)
     isolate_documents(model)
@@ -60,7 +60,7 @@ def sweeps(tokenizer: Any, tmp_path: Path) -> Callable[..., Path]:
         splits = read_splits(settings, cache)
         for seed in range(2 * SEEDS):  # others for each configuration: with the same they would be the same run
             luck = 100 * number + seed
-            data = TextDataModule(settings, splits, tokenizer, luck, cache)
+            data = LanguageDataModule(settings, splits, tokenizer, luck, cache)
             kept = trained(data, len(tokenizer), luck, rates[seed // SEEDS])
             made.trial(folder, {"data.subset": seed // SEEDS, "seed": luck}, kept)
         return folder

@@ -16,8 +16,8 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 
 from domaintune import training
 from domaintune.config.schema import DataConfig, OptimConfig, SchedulerConfig
-from domaintune.data.collating import Window, pad
-from domaintune.data.datamodule import TextDataModule, collate
+from domaintune.data.batching import Window, collate, pad
+from domaintune.data.language_datamodule import LanguageDataModule
 from domaintune.data.splitting import read_splits
 from domaintune.errors import RunError, UsageError
 from domaintune.kernels import attention
@@ -146,16 +146,16 @@ TEXTS = [f"Text number {number}, " + "word über 😀 word " * (number % 9) for 
 
 
 @pytest.fixture(scope="module")
-def data(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], TextDataModule]:
+def data(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], LanguageDataModule]:
     folder = tmp_path_factory.mktemp("data")
     path, cache = tiny.jsonl(folder / "texts.jsonl", *TEXTS), str(folder / "cache")
     settings = DataConfig(path=path, val_fraction=0.4, test_fraction=0.2, block_size=24, batching="padded")
     splits = read_splits(settings, cache)
-    return lambda batch_size: TextDataModule(replace(settings, batch_size=batch_size), splits, tokenizer, 0, cache)
+    return lambda batch_size: LanguageDataModule(replace(settings, batch_size=batch_size), splits, tokenizer, 0, cache)
 
 
 def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(
-    tokenizer: Any, data: Callable[[int], TextDataModule]
+    tokenizer: Any, data: Callable[[int], LanguageDataModule]
 ) -> None:
     model = tiny.gpt2(vocab_size=len(tokenizer))
     validation = data(1).datasets["val"]
@@ -181,7 +181,7 @@ def test_validation_metrics_are_those_computed_by_hand_whatever_the_batch_size(
     assert evaluations[2] == pytest.approx(evaluations[0], rel=1e-6)
 
 
-def test_a_second_validation_starts_from_zero(tokenizer: Any, data: Callable[[int], TextDataModule]) -> None:
+def test_a_second_validation_starts_from_zero(tokenizer: Any, data: Callable[[int], LanguageDataModule]) -> None:
     made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(8)
     found = []
     for limit in (1, 1.0, 1):
@@ -191,7 +191,7 @@ def test_a_second_validation_starts_from_zero(tokenizer: Any, data: Callable[[in
     assert part == again != whole
 
 
-def test_the_test_side_has_its_own_figures(tokenizer: Any, data: Callable[[int], TextDataModule]) -> None:
+def test_the_test_side_has_its_own_figures(tokenizer: Any, data: Callable[[int], LanguageDataModule]) -> None:
     made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(8)
     trainer().test(made, datamodule=given, verbose=False)
     logged = made.evaluation
@@ -292,7 +292,7 @@ def test_losses_are_kept_by_document_and_add_up_to_the_metric(
     path, cache = tiny.jsonl(tmp_path / "texts.jsonl", *TEXTS), str(tmp_path / "cache")
     config = DataConfig(path=path, val_fraction=0.4, test_fraction=0.2, block_size=24, batching=batching, batch_size=3)
     splits = read_splits(config, cache)
-    data = TextDataModule(config, splits, tokenizer, 0, cache)
+    data = LanguageDataModule(config, splits, tokenizer, 0, cache)
     model = tiny.gpt2(vocab_size=len(tokenizer))
     isolate_documents(model)
     made = task(model)
@@ -316,7 +316,7 @@ def test_losses_are_kept_by_document_and_add_up_to_the_metric(
 
 
 def test_of_a_part_of_the_validation_what_was_measured_is_kept(
-    tokenizer: Any, data: Callable[[int], TextDataModule]
+    tokenizer: Any, data: Callable[[int], LanguageDataModule]
 ) -> None:
     made, given = task(tiny.gpt2(vocab_size=len(tokenizer))), data(4)
     trainer(limit_val_batches=2).validate(made, datamodule=given, verbose=False)

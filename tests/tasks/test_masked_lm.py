@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from domaintune.data.collating import IGNORED
+from domaintune.data.batching import IGNORED
 from domaintune.models.loading import logits_at
 from domaintune.preparing import prepare
 from domaintune.training import build, evaluate, train

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from domaintune.data.batching import Batches
 from domaintune.data.examples import ExampleDataset, cut_by_length
-from domaintune.data.sampling import Batches
 from domaintune.data.windows import WindowDataset
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from domaintune.data.collating import IGNORED
+from domaintune.data.batching import IGNORED
 from domaintune.data.encoder import CONTEXT, Specials
 from domaintune.data.formats.entities import cut_at_words
 from domaintune.data.tokenizing import Tokens
@@ -55,30 +55,33 @@ class ExampleBatch(TypedDict):
 
 
 class ExampleDataset(Dataset[list[Example]]):
-    """The examples of one side's documents. Here: a document each, cut off where it is too long.
+    """The examples of one side's documents: a document each, cut off where it is too long.
+
+    Args:
+        tokens: of all documents.
+        documents: (D,) the numbers of this side's.
+        specials: what stands around each example.
+        block_size: the most tokens of an example, special ones counted.
 
     Attributes:
         windows: (W, 2) first token and end of each, special tokens not counted.
-        of: (W,) the place in `documents` of the document that it is of.
+        of: (W,) the place in `documents` of the document that each was cut from.
         unit: what has a label.
+        reads_labels: whether the model is given the labels' tokens too, as a decoder is.
+        is_drawn: whether an example is drawn anew in each epoch; then an index is (epoch, window).
     """
 
     unit = "texts"
+    reads_labels = False
+    is_drawn = False
     words_without_tokens = 0
 
-    def __init__(
-        self, tokens: Tokens, documents: npt.NDArray[np.int64], specials: Specials, block_size: int, **more: Any
-    ) -> None:
+    def __init__(self, tokens: Tokens, documents: npt.NDArray[np.int64], specials: Specials, block_size: int) -> None:
         self.tokens, self.documents, self.specials = tokens, documents, specials
         self.room = block_size - len(specials)
         self.firsts, self.ends = tokens.starts[documents], tokens.starts[documents + 1]
-        for name, value in more.items():
-            setattr(self, name, value)
-        self.windows, self.of = self._cut()
-
-    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        ends = np.minimum(self.ends, self.firsts + self.room)
-        return np.stack([self.firsts, ends], axis=1), np.arange(len(self.documents))
+        self.windows = np.stack([self.firsts, np.minimum(self.ends, self.firsts + self.room)], axis=1)
+        self.of = np.arange(len(documents))
 
     def _byte_counts(self) -> Iterator[npt.NDArray[np.int32]]:
         """`Tokens.byte_counts` of each document, of many documents read at once."""
@@ -107,6 +110,11 @@ class ExampleDataset(Dataset[list[Example]]):
     def cut_documents(self) -> int:
         """Documents that were longer than a block."""
         return int((self.ends - self.firsts > self.room).sum())
+
+    @property
+    def nothing(self) -> torch.Tensor:
+        """The labels of an example of one token, none of which counts: it stands in where a rank has no row."""
+        return torch.full((1,), IGNORED)
 
     @property
     def sides(self) -> npt.NDArray[np.int64]:
@@ -142,9 +150,21 @@ class ExampleDataset(Dataset[list[Example]]):
 
 
 class TextLabels(ExampleDataset):
-    """Texts with a label, or several. `label_of`: as `Labels.of`."""
+    """Texts with a label, or several.
 
-    label_of: npt.NDArray[Any]
+    Args:
+        given: see ExampleDataset.
+        label_of: as `Labels.of`.
+    """
+
+    def __init__(self, *given: Any, label_of: npt.NDArray[Any]) -> None:
+        super().__init__(*given)
+        self.label_of = label_of
+
+    @property
+    def nothing(self) -> torch.Tensor:
+        several = self.label_of.ndim > 1
+        return torch.full(self.label_of.shape[1:], IGNORED, dtype=torch.float32 if several else torch.int64)
 
     def example(self, index: int) -> Example:
         label = self.label_of[self.documents_of(index)[0]]
@@ -155,24 +175,27 @@ class TextLabels(ExampleDataset):
 class WordTags(ExampleDataset):
     """Sentences with a tag for each word, which stands at the word's first token; long ones are cut at words.
 
-    Attributes:
+    Args:
+        given: see ExampleDataset.
         tags, words: as `Labels.of` and `Labels.words`.
+
+    Attributes:
         words_in: (W,) how many words of a window have a tag.
     """
 
     unit = "words"
-    tags: npt.NDArray[np.int64]
-    words: npt.NDArray[np.int64]
 
-    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        windows, of, words = [np.empty((0, 2), dtype=np.int64)], [], []
+    def __init__(self, *given: Any, tags: npt.NDArray[np.int64], words: npt.NDArray[np.int64]) -> None:
+        super().__init__(*given)
+        self.tags, self.words = tags, words
+        windows, of, words_in = [np.empty((0, 2), dtype=np.int64)], [], []
         for place, (first, numbers) in enumerate(zip(self.firsts, self._byte_counts(), strict=True)):
             cut = cut_at_words(numbers, self.room)
             windows.append(np.array(cut, dtype=np.int64) + first)
             of += [place] * len(cut)
-            words += [int((numbers[start:stop] != CONTEXT).sum()) for start, stop in cut]
-        self.words_in = np.array(words, dtype=np.int64)
-        return np.concatenate(windows), np.array(of, dtype=np.int64)
+            words_in += [int((numbers[start:stop] != CONTEXT).sum()) for start, stop in cut]
+        self.windows, self.of = np.concatenate(windows), np.array(of, dtype=np.int64)
+        self.words_in = np.array(words_in, dtype=np.int64)
 
     @property
     def predicted_tokens(self) -> int:
@@ -201,17 +224,22 @@ class WordTags(ExampleDataset):
 
 
 class Pairs(ExampleDataset):
-    """Sources and targets, both cut off where they are too long. `target_size`: tokens, special ones counted."""
+    """Sources and targets, both cut off where they are too long.
+
+    Args:
+        given: see ExampleDataset.
+        target_size: the most tokens of a target, special ones counted.
+    """
 
     unit = "target tokens"
-    target_size: int
+    reads_labels = True
 
-    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def __init__(self, *given: Any, target_size: int) -> None:
+        super().__init__(*given)
         sources = [int((counts == CONTEXT).sum()) for counts in self._byte_counts()]
         self.between = self.firsts + np.array(sources, dtype=np.int64)
-        self.target_ends = np.minimum(self.ends, self.between + self.target_size - len(self.specials))
-        ends = np.minimum(self.between, self.firsts + self.room)
-        return np.stack([self.firsts, ends], axis=1), np.arange(len(self.documents))
+        self.target_ends = np.minimum(self.ends, self.between + target_size - len(self.specials))
+        self.windows = np.stack([self.firsts, np.minimum(self.between, self.firsts + self.room)], axis=1)
 
     @property
     def target_lengths(self) -> npt.NDArray[np.int64]:
@@ -247,26 +275,26 @@ class MaskedTokens(ExampleDataset):
     """Plain text in windows, some of whose tokens are masked: BERT's 80 % by the mask, 10 % by any token, 10 % not.
 
     Which ones is drawn anew for every epoch, and a function of seed, epoch and window alone (Devlin et al., "BERT",
-    2019; Liu et al., "RoBERTa", 2019). An index is (epoch, window).
+    2019; Liu et al., "RoBERTa", 2019).
 
-    Attributes:
+    Args:
+        given: see ExampleDataset.
         fraction: of a window's tokens; at least one is masked.
         mask_id, vocabulary: the token that masks, and how many tokens there are.
         seed: of the draws.
     """
 
     unit = "masked tokens"
-    fraction: float
-    mask_id: int
-    vocabulary: int
-    seed: int
+    is_drawn = True
 
-    def _cut(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def __init__(self, *given: Any, fraction: float, mask_id: int, vocabulary: int, seed: int) -> None:
+        super().__init__(*given)
+        self.fraction, self.mask_id, self.vocabulary, self.seed = fraction, mask_id, vocabulary, seed
         counts = -(-(self.ends - self.firsts) // self.room)
-        of = np.repeat(np.arange(len(counts)), counts)
-        number = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
-        first = self.firsts[of] + number * self.room
-        return np.stack([first, np.minimum(first + self.room, self.ends[of])], axis=1), of
+        self.of = np.repeat(np.arange(len(counts)), counts)
+        number = np.arange(len(self.of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = self.firsts[self.of] + number * self.room
+        self.windows = np.stack([first, np.minimum(first + self.room, self.ends[self.of])], axis=1)
 
     def masked_of(self, length: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many of so many tokens are masked."""

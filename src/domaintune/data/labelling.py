@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -58,9 +58,9 @@ class Labels:
     texts: int = 0
     mixed: tuple[int, str] | None = None
 
-    def counted_anew(self, splits: Splits) -> "Labels":
-        """The same with the counts of these splits, of which more was left out."""
-        return replace(self, counts={side: self._counts(splits.of(side)) for side in SIDES})
+    def counts_of(self, splits: Splits) -> dict[str, dict[str, int]]:
+        """`counts` of these splits, of which more was left out."""
+        return {side: self._counts(splits.of(side)) for side in SIDES}
 
     def _counts(self, documents: npt.NDArray[np.int64]) -> dict[str, int]:
         if len(self.of) == self.words[-1]:

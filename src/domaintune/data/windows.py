@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from domaintune.data.collating import IGNORED, Window
+from domaintune.data.batching import IGNORED, Window
 from domaintune.data.encoder import CONTEXT
 from domaintune.data.tokenizing import Tokens
 

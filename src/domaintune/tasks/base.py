@@ -1,6 +1,7 @@
 """What every task shares: optimizer wiring, sums of an evaluation, and logging."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 import lightning as L
@@ -11,8 +12,9 @@ from torch import distributed, nn
 from transformers import PreTrainedModel
 
 from domaintune.config.schema import Config, OptimConfig, SchedulerConfig, TaskConfig
-from domaintune.data.datamodule import TextDataModule, pad_token_id
+from domaintune.data.datamodule import EncodedDataModule, pad_token_id
 from domaintune.data.example_datamodule import ExampleDataModule
+from domaintune.data.examples import ExampleDataset
 from domaintune.data.inputs import Input
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import Splits
@@ -50,16 +52,21 @@ class FineTuningTask(L.LightningModule):
     continues = False
 
     @classmethod
-    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> EncodedDataModule:
         """The encoded documents that it learns from."""
         raise NotImplementedError
+
+    @classmethod
+    def label_settings(cls, labels: Labels | None) -> dict[str, Any]:
+        """What of a model's config the labels decide: see `load_model`."""
+        return {}
 
     @classmethod
     def prepare_model(cls, model: PreTrainedModel, tokenizer: Any, config: Config) -> None:
         """Sets what of a loaded model the task or its data decide."""
 
     @classmethod
-    def check_model(cls, model: PreTrainedModel, data: TextDataModule) -> None:
+    def check_model(cls, model: PreTrainedModel, data: EncodedDataModule) -> None:
         """Raises UsageError where a model can't learn the task."""
 
     @classmethod
@@ -299,8 +306,17 @@ class ExampleTask(FineTuningTask):
     """A task that learns from examples, in batches of parts; `forward` returns a part's summed loss and its divisor."""
 
     @classmethod
-    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
-        return ExampleDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache, labels)
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> EncodedDataModule:
+        make_examples = partial(cls.make_examples, config=config, labels=labels, tokenizer=tokenizer)
+        data = config.data
+        return ExampleDataModule(data, splits, tokenizer, config.seed, config.paths.cache, make_examples, labels)
+
+    @classmethod
+    def make_examples(
+        cls, *given: Any, config: Config, labels: Labels | None, tokenizer: Any, side: str
+    ) -> ExampleDataset:
+        """The examples of a side. `given`: what an ExampleDataset takes."""
+        raise NotImplementedError
 
     @classmethod
     def prepare_model(cls, model: PreTrainedModel, tokenizer: Any, config: Config) -> None:
@@ -312,6 +328,12 @@ class ExampleTask(FineTuningTask):
         losses, labels, *_ = zip(*(self(part) for part in batch["parts"]), strict=True)
         tokens = sum(part["tokens"] for part in batch["parts"])
         return self.step_loss(torch.stack(losses).sum(), torch.stack(labels).sum(), tokens)
+
+
+def names_in_config(labels: Labels) -> dict[str, Any]:
+    """The names of classes as a model's config has them."""
+    names = dict(enumerate(labels.names))
+    return {"num_labels": len(names), "id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
 def _over_devices(values: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
+from domaintune.data.batching import IGNORED, Batch
 from domaintune.data.chatting import Chats
-from domaintune.data.collating import IGNORED, Batch
-from domaintune.data.datamodule import TextDataModule
+from domaintune.data.datamodule import EncodedDataModule
 from domaintune.data.inputs import Input
 from domaintune.data.labelling import Labels
+from domaintune.data.language_datamodule import LanguageDataModule
 from domaintune.data.left_out import REFUSED
 from domaintune.data.splitting import Splits
 from domaintune.kernels.attention import check_causal
@@ -54,11 +55,11 @@ class CausalLM(FineTuningTask):
     continues = True
 
     @classmethod
-    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
-        return TextDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache)
+    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> EncodedDataModule:
+        return LanguageDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache)
 
     @classmethod
-    def check_model(cls, model: PreTrainedModel, data: TextDataModule) -> None:
+    def check_model(cls, model: PreTrainedModel, data: EncodedDataModule) -> None:
         measured = next(
             each for each in (data.datasets["val"], data.datasets["test"], data.datasets["train"]) if len(each)
         )

@@ -7,11 +7,8 @@ import torch.nn.functional as F
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
-from domaintune.data.datamodule import TextDataModule
-from domaintune.data.example_datamodule import MaskedDataModule
-from domaintune.data.examples import ExampleBatch
+from domaintune.data.examples import ExampleBatch, MaskedTokens
 from domaintune.data.labelling import Labels
-from domaintune.data.splitting import Splits
 from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
 from domaintune.models.heads import Head
 from domaintune.models.loading import handing_on, head_is_linear, logits_at
@@ -30,9 +27,17 @@ class MaskedLM(ExampleTask):
     head = Head(AutoModelForMaskedLM, "a masked LM", is_new=True, special_token="mask_token")
 
     @classmethod
-    def make_data(cls, config: Config, splits: Splits, labels: Labels | None, tokenizer: Any) -> TextDataModule:
-        fraction = config.task.mask_fraction
-        return MaskedDataModule(config.data, splits, tokenizer, config.seed, config.paths.cache, fraction)
+    def make_examples(
+        cls, *given: Any, config: Config, labels: Labels | None, tokenizer: Any, side: str
+    ) -> MaskedTokens:
+        return MaskedTokens(
+            *given,
+            fraction=config.task.mask_fraction,
+            mask_id=tokenizer.mask_token_id,
+            vocabulary=len(tokenizer),
+            # What is validated on is masked alike for every seed.
+            seed=config.seed if side == "train" else config.data.split_seed,
+        )
 
     def __init__(self, model: PreTrainedModel, optim: OptimConfig, scheduler: SchedulerConfig) -> None:
         super().__init__(model, optim, scheduler)

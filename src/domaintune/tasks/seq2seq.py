@@ -8,9 +8,10 @@ from torch import distributed
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
-from domaintune.data.collating import IGNORED
-from domaintune.data.examples import ExampleBatch
+from domaintune.data.batching import IGNORED
+from domaintune.data.examples import ExampleBatch, Pairs
 from domaintune.data.inputs import Input
+from domaintune.data.labelling import Labels
 from domaintune.errors import UsageError
 from domaintune.kernels.linear_cross_entropy import linear_cross_entropy
 from domaintune.models.generation import Sampling, continue_all, generation_config, run_context
@@ -36,6 +37,10 @@ class Seq2Seq(ExampleTask):
 
     head = Head(AutoModelForSeq2SeqLM, "a sequence-to-sequence model", peft_type="SEQ_2_SEQ_LM")
     continues = True
+
+    @classmethod
+    def make_examples(cls, *given: Any, config: Config, labels: Labels | None, tokenizer: Any, side: str) -> Pairs:
+        return Pairs(*given, target_size=config.data.target_size)
 
     @classmethod
     def prepare_model(cls, model: PreTrainedModel, tokenizer: Any, config: Config) -> None:

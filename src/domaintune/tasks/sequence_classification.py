@@ -9,12 +9,13 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
-from domaintune.data.collating import IGNORED
-from domaintune.data.examples import ExampleBatch
+from domaintune.data.batching import IGNORED
+from domaintune.data.examples import ExampleBatch, TextLabels
 from domaintune.data.inputs import Input
+from domaintune.data.labelling import Labels
 from domaintune.models.heads import Head
 from domaintune.runs.folder import optional
-from domaintune.tasks.base import ExampleTask
+from domaintune.tasks.base import ExampleTask, names_in_config
 from domaintune.tasks.drawing import add_matrix
 from domaintune.tasks.metrics import classification_metrics
 from domaintune.tasks.predicting import Predictor, Row, rounded
@@ -38,6 +39,17 @@ class SequenceClassification(ExampleTask):
 
     head = Head(AutoModelForSequenceClassification, "a sequence classifier", is_new=True, peft_type="SEQ_CLS")
     class_weights: torch.Tensor | None
+
+    @classmethod
+    def make_examples(cls, *given: Any, config: Config, labels: Labels | None, tokenizer: Any, side: str) -> TextLabels:
+        assert labels is not None
+        return TextLabels(*given, label_of=labels.of)
+
+    @classmethod
+    def label_settings(cls, labels: Labels | None) -> dict[str, Any]:
+        assert labels is not None
+        several = "multi_label_classification" if labels.several else "single_label_classification"
+        return {**names_in_config(labels), "problem_type": several}
 
     @classmethod
     def make(

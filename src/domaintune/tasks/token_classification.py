@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from torch import distributed
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
-from domaintune.config.schema import OptimConfig, SchedulerConfig
-from domaintune.data.collating import IGNORED
+from domaintune.config.schema import Config, OptimConfig, SchedulerConfig
+from domaintune.data.batching import IGNORED
 from domaintune.data.encoder import CONTEXT
 from domaintune.data.examples import ExampleBatch, WordTags
 from domaintune.data.formats.entities import cut_at_words, encode_words
 from domaintune.data.inputs import Input
+from domaintune.data.labelling import Labels
 from domaintune.models.heads import Head
-from domaintune.tasks.base import ExampleTask
+from domaintune.tasks.base import ExampleTask, names_in_config
 from domaintune.tasks.metrics import count_entities, entities_of, entity_metrics
 from domaintune.tasks.predicting import Predictor, Row, rounded
 
@@ -33,6 +34,16 @@ class TokenClassification(ExampleTask):
     """
 
     head = Head(AutoModelForTokenClassification, "a token classifier", is_new=True, peft_type="TOKEN_CLS")
+
+    @classmethod
+    def make_examples(cls, *given: Any, config: Config, labels: Labels | None, tokenizer: Any, side: str) -> WordTags:
+        assert labels is not None
+        return WordTags(*given, tags=labels.of, words=labels.words)
+
+    @classmethod
+    def label_settings(cls, labels: Labels | None) -> dict[str, Any]:
+        assert labels is not None
+        return names_in_config(labels)
 
     @classmethod
     def predict(cls, predictor: Predictor, rows: list[Input]) -> Iterator[Row]:
