@@ -368,7 +368,11 @@ def _partial_training(schema: Any) -> Iterator[str]:
 def _data_and_task(schema: Any) -> Iterator[str]:
     """What of the data a task can't learn from."""
     data, task = schema.data, schema.task
-    roles = ROLES[data.format]
+    roles = ROLES.get(data.format, tuple(data.columns))
+    if data.format not in ROLES and (missing := missing_module(data.format) if "." in data.format else ""):
+        yield f"data.format={data.format}: there is no module {missing}"
+    elif data.format not in ROLES and "." not in data.format:
+        yield f"data.format={data.format}: must be one of {', '.join(ROLES)}{nearest(data.format, list(ROLES))}"
     known = declared_tasks()
     if task._target_.startswith("domaintune.") and declared_task(task.name)._target_ != task._target_:
         near = nearest(task.name, list(known))

@@ -192,7 +192,7 @@ class TaskConfig:
 
 @dataclass
 class DataConfig:
-    format: str = setting("text", "what a row holds", choices=tuple(ROLES))
+    format: str = setting("text", f"what a row holds: {', '.join(ROLES)}, or MODULE.CLASS of your own")
     embedded: str | None = setting(
         "domain",
         "what is made from the interpreter where there is no path",

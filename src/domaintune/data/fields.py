@@ -35,9 +35,11 @@ class Format:
         is_text: whether a text file holds its records as they are.
         is_given: whether a row is something that a model is given, and something to learn from it.
         of_words: the kinds of text files that hold a word a line.
+        version: of a person's own format the SHA-256 of its module, since its records are others when that changes.
     """
 
     name: str
+    version = ""
     has_text = False
     needs_columns = False
     is_text = False
@@ -82,6 +84,14 @@ class Format:
         """
         raise NotImplementedError
 
+    def encode_documents(self, records: list[Any], first: int, tokenizer: Any, encoder: Encoder) -> Encoded:
+        """The tokens of records as a language model learns them, with what stands around them.
+
+        Args:
+            first: the number of the first record.
+        """
+        raise NotImplementedError
+
     def asking(self, config: DataConfig, text_column: str | None) -> tuple["Format", str]:
         """The format of rows that a trained model is asked about, and the column of their text.
 
@@ -112,7 +122,7 @@ class Fields:
         unit = self.unit if kinds & set(TEXTS) else None
         columns = (self.columns or self.text_column) if kinds - set(TEXTS) else None
         key: list[object] = [self.format.name, unit, columns, self.group_column, self.strict, self.marks]
-        return [*key, *self.format.settings(self)]
+        return [*key, *self.format.settings(self), *([self.format.version] if self.format.version else [])]
 
     def names(self) -> list[str]:
         """The columns that rows may have, `group_column` not among them."""
@@ -131,7 +141,7 @@ class Fields:
 
 def columns_of(format: str, renamed: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """(role, what its column is called) of a format's columns."""
-    return tuple((role, renamed.get(role, role)) for role in ROLES[format])
+    return tuple((role, renamed.get(role, role)) for role in ROLES.get(format, renamed))
 
 
 def strings_in(value: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from domaintune.data.cells import not_blank
 from domaintune.data.decoding import is_utf8
 from domaintune.data.fields import Fields
 from domaintune.data.finding import TABLES, Found, Source, find_sources
-from domaintune.data.formats.choosing import FORMATS, fields_of
+from domaintune.data.formats.choosing import fields_of, format_of
 from domaintune.data.formats.entities import WORDS, split_words
 from domaintune.data.left_out import BLANK, LeftOutRows, explained, joined
 from domaintune.data.marking import without_marks
@@ -65,7 +65,7 @@ def input_fields(path: Any, config: DataConfig, text_column: str | None, unit: s
         config: of the run that trained it.
         text_column, unit: what a person says; None takes the column that the model was trained on.
     """
-    format, column = FORMATS[config.format].asking(config, text_column)
+    format, column = format_of(config.format).asking(config, text_column)
     columns = config.columns if format.name == config.format else {}
     alone = replace(config, path=path, text_column=column, unit=unit, format=format.name, columns=columns)
     return replace(fields_of(replace(alone, group_column=None)), format=format, keep=True)

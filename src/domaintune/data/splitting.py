@@ -14,7 +14,7 @@ from domaintune.data import deduplicating
 from domaintune.data.documents import GIVEN, SIDES, Documents, read_documents
 from domaintune.data.fields import Format
 from domaintune.data.finding import Found, find_sources
-from domaintune.data.formats.choosing import FORMATS, fields_of
+from domaintune.data.formats.choosing import fields_of, format_of
 from domaintune.data.left_out import NAMED, LeftOutRows, explained, joined
 from domaintune.errors import UsageError
 from domaintune.files.cache import cached
@@ -98,12 +98,12 @@ def read_splits(config: DataConfig, cache: str, marks: tuple[str, ...] = ()) -> 
         copies = copied(documents.hashes, served(documents.given_sides, side))
         side[copies], duplicates = LEFT_OUT, int(copies.sum())
     before = int((side == LEFT_OUT).sum())
-    if FORMATS[config.format].is_given and (config.group_column is not None or config.dedup != "none"):
+    if format_of(config.format).is_given and (config.group_column is not None or config.dedup != "none"):
         # What is given in a row, known from a held-out row, would be cheating.
         side[_given_elsewhere(documents, side)] = LEFT_OUT
     held_out += int((side == LEFT_OUT).sum()) - before
     if config.dedup == "near":
-        similar = _near_duplicates(documents, side, FORMATS[config.format], cache)
+        similar = _near_duplicates(documents, side, format_of(config.format), cache)
         side[similar], near = LEFT_OUT, int(similar.sum())
     found.notes += documents.source_notes()
     return Splits(documents, side, duplicates, near, held_out, documents.left_out(), found)

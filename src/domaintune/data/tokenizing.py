@@ -22,9 +22,8 @@ from domaintune.config.schema import DataConfig
 from domaintune.data.documents import Documents
 from domaintune.data.encoder import CONTEXT, Encoded, Encoder
 from domaintune.data.fields import strings_in
-from domaintune.data.formats.choosing import FORMATS
+from domaintune.data.formats.choosing import format_of
 from domaintune.data.formats.instructions import INSTRUCTIONS
-from domaintune.data.formats.text import TEXT
 from domaintune.errors import RunError
 from domaintune.files.cache import cached
 from domaintune.files.progress import progress
@@ -127,20 +126,21 @@ def tokenize(documents: Documents, tokenizer: Any, format: str, cache: str) -> T
     """The documents as a language model learns from them, encoded by a fast tokenizer of transformers.
 
     Args:
-        format: `text` or `instructions`.
+        format: `text`, `instructions` or a person's own.
     """
-    learnt, encoder = {each.name: each for each in (TEXT, INSTRUCTIONS)}[format], Encoder(tokenizer)
+    learnt, encoder = format_of(format), Encoder(tokenizer)
 
     def encode(records: list[Any], first: int) -> Encoded:
         return learnt.encode_documents(records, first, tokenizer, encoder)
 
     template = tokenizer.chat_template if learnt is INSTRUCTIONS else None
-    return store_tokens(documents, tokenizer, [format, template], encode, cache)
+    version = [learnt.version] if learnt.version else []
+    return store_tokens(documents, tokenizer, [format, template, *version], encode, cache)
 
 
 def tokenize_examples(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:
     """The documents without the special tokens around them. One with nothing to learn from has none."""
-    format, encoder = FORMATS[config.format], Encoder(tokenizer)
+    format, encoder = format_of(config.format), Encoder(tokenizer)
 
     def encode(records: list[Any], _first: int) -> Encoded:
         return format.encode(records, encoder, config.prefix)
