@@ -103,7 +103,8 @@ def test_the_gradient_of_a_step_does_not_depend_on_how_it_is_cut(built: Callable
         gradients.append(gradient(task, batches))
     data, task = built("bert", f"task.class_weights={weights}", "optim.lr=1e-30")
     enlarge(task)
-    batch = data._collation("train")([[data.datasets["train"].example(index)] for index in range(16)])
+    rows = [[data.datasets["train"].example(index)] for index in range(16)]
+    batch = data._collation("train")(rows, pass_tokens=1)
     assert len(batch["parts"]) > 1
     gradients.append(gradient(task, [batch]))
     for other in gradients[1:]:
