@@ -1,12 +1,16 @@
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import lightning as L
 import numpy as np
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from domaintune.callbacks.resuming import random_states, remove_points, set_random_states
+from domaintune.callbacks.resuming import ExactResume, random_states, remove_points, set_random_states
 
 
 def draw() -> list[float]:
@@ -41,3 +45,17 @@ def test_the_figures_of_a_step_are_taken_out_of_the_curves_and_nothing_else(tmp_
     assert points(tmp_path) == {"train/loss": [5], "lr": [5], "train/tokens_per_second": [5], "val/loss": [5, 6]}
     assert file.read_bytes().endswith(b"cut off")
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(("kept", "loaded"), [("TextDataModule", [{"skip": 3}]), ("Place", [])])
+def test_the_place_in_the_data_is_found_in_checkpoints_of_earlier_versions(kept: str, loaded: list[Any]) -> None:
+    """Under the name of today Lightning finds it itself."""
+    found: list[Any] = []
+
+    class Place:
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            found.append(state)
+
+    trainer: Any = SimpleNamespace(datamodule=Place())
+    ExactResume(0).on_load_checkpoint(trainer, L.LightningModule(), {"random_states": [], kept: {"skip": 3}})
+    assert found == loaded

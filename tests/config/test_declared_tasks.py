@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from domaintune.config import own_leaves
-from domaintune.config.tasks import declared_task, declared_tasks, direction
+from domaintune.config.tasks import declared_task, declared_tasks, direction, settings_of_tasks
 
 OURS = ["causal_lm", "masked_lm", "seq2seq", "sequence_classification", "token_classification"]
 
@@ -52,3 +52,18 @@ def test_leaves_that_build_on_each_other_end_nothing(leaf: Callable[[str, str], 
     leaf("one", "defaults: [two]\n_target_: a.B\n")
     leaf("two", "defaults: [one]\n")
     assert "one" in declared_tasks()
+
+
+@pytest.mark.parametrize("name", ["amine", "zmine"])
+def test_a_leaf_that_keeps_the_name_it_builds_on_leaves_that_task_as_it_is(
+    leaf: Callable[[str, str], None], name: str
+) -> None:
+    before = declared_tasks()
+    leaf(name, "defaults: [sequence_classification]\n_target_: mine.Own\n")
+    assert declared_tasks() == before
+
+
+@pytest.mark.parametrize("settings", ["null", "[smoothing]"])
+def test_settings_that_nobody_knows_are_no_settings_of_others(leaf: Callable[[str, str], None], settings: str) -> None:
+    leaf("mine", f"defaults: [_base]\n_target_: mine.Own\nsettings: {settings}\n")
+    assert settings_of_tasks() == ["class_weights", "generate_examples", "mask_fraction"]

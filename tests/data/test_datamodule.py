@@ -16,7 +16,7 @@ import torch
 from tokenizers import normalizers
 
 from domaintune.config.schema import DataConfig
-from domaintune.data import datamodule as module
+from domaintune.data import language_datamodule as module
 from domaintune.data.accounting import account_of
 from domaintune.data.batching import IGNORED, collate
 from domaintune.data.chatting import PLAIN_TEMPLATE, Segment

@@ -14,8 +14,8 @@ from domaintune.training import build, evaluate, train
 
 @pytest.fixture
 def built(prepared: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
-    def made(family: str, *overrides: str) -> tuple[Any, Any]:
-        given, _ = prepared("masked_lm", family, *overrides)
+    def made(family: str, *overrides: str, of: Any = None) -> tuple[Any, Any]:
+        given, _ = prepared("masked_lm", family, *overrides, of=of)
         data, task = build(given, L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
         return data, task.eval()
 
@@ -143,3 +143,8 @@ def test_a_run_learns_and_exports(prepared: Callable[..., Any]) -> None:
     assert unit == "masked tokens"
     assert tokens > 0
     assert metrics["test/loss"] < before["val/loss"]
+
+
+def test_names_of_special_tokens_in_the_texts_are_told(built: Callable[..., Any]) -> None:
+    data, _ = built("bert", of=[{"text": f"what is [MASK] about {number}"} for number in range(60)])
+    assert any("hold [MASK], which stays plain text" in note for note in data.notes())

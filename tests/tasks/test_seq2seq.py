@@ -123,7 +123,7 @@ def test_long_sources_and_targets_are_cut_off_and_counted(built: Callable[..., A
     assert len(example["labels"]) <= 4
     end = data.tokenizer.eos_token_id
     assert example["input_ids"][-1] == example["labels"][-1] == end
-    held = int((dataset.lengths + dataset.target_lengths - 2 * len(data.specials)).sum())
+    held = int((dataset.lengths + dataset.target_lengths - 2 * len(dataset.specials)).sum())
     assert account["dropped_tokens"] == account["tokens"] - held > 0
     assert account["cut_documents"] > 0
 

@@ -15,6 +15,7 @@ from domaintune.config.tasks import LOGGED
 from domaintune.files.writing import PART
 
 CHECKSUM = 4  # bytes
+EARLIER_DATA = "TextDataModule"  # in the checkpoints of earlier versions
 LENGTH = struct.Struct(f"<Q{CHECKSUM}x")  # of a record's content, and a checksum of that
 
 
@@ -108,6 +109,10 @@ class ExactResume(L.Callback):
                 logger.experiment.flush()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        data: Any = trainer.datamodule
+        # Lightning looks for the place in the data under the name of the class, which an earlier version had otherwise.
+        if type(data).__qualname__ not in checkpoint and EARLIER_DATA in checkpoint:
+            data.load_state_dict(checkpoint[EARLIER_DATA])
         self._loaded = checkpoint["random_states"]
         self._out_of_turn = checkpoint.get("logged_out_of_turn")
 

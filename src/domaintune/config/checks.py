@@ -26,7 +26,7 @@ from domaintune.config.formats import ROLES, SPEAKERS
 from domaintune.config.hints import ELSEWHERE, nearest
 from domaintune.config.programs import program
 from domaintune.config.schema import Config, PathsConfig, TaskConfig, all_facts
-from domaintune.config.tasks import LOGGED, declared_task, declared_tasks, direction, tasks_with
+from domaintune.config.tasks import LOGGED, declared_task, declared_tasks, direction, settings_of_tasks, tasks_with
 from domaintune.config.wording import for_shell
 from domaintune.errors import UsageError
 
@@ -79,15 +79,17 @@ def _with_declarations(task: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: it names a task that no leaf declares.
     """
-    if "_target_" in task or "name" not in task:
+    if "name" not in task:
         return task
     known, name = declared_tasks(), str(task["name"])
+    if "_target_" in task:
+        same = name in known and known[name]._target_ == task["_target_"]
+        return {**vars(known[name]), **task} if same else task
     if name not in known:
         raise UsageError(f"task.name={name}: must be one of {', '.join(known)}{nearest(name, list(known))}")
-    declared = vars(known[name])
-    others = {key for each in known.values() for key in each.settings} - {*declared["settings"]}
-    # Of which a task took no notice then.
-    return {**declared, **{key: value for key, value in task.items() if key not in others}}
+    # Of the settings of others a task took no notice then.
+    others = {*settings_of_tasks()} - {*known[name].settings}
+    return {**vars(known[name]), **{key: value for key, value in task.items() if key not in others}}
 
 
 def _take_rate_of_export(config: Config) -> None:
@@ -409,8 +411,8 @@ def _data_and_task(schema: Any) -> Iterator[str]:
     if data.path is None and data.embedded is None:
         name = {"instructions": "instructions", "labels": "sentiment"}.get(data.format, data.format)
         yield f"data={name} has no text of its own: set data.path"
-    for key in {key for each in known.values() for key in each.settings} - {*task.settings}:
-        if task[key] != getattr(TaskConfig(), key):
+    for key in settings_of_tasks():
+        if key not in task.settings and task[key] != getattr(TaskConfig(), key):
             yield f"task.{key}={task[key]} goes with task={' or '.join(tasks_with(key))}"
 
 

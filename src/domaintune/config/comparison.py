@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 
 from domaintune.config.checks import default_lr, ends_by_time_alone, leaves, needs_direction
 from domaintune.config.schema import Config, all_facts
-from domaintune.config.tasks import declared_task, declared_tasks
+from domaintune.config.tasks import declared_task, settings_of_tasks
 
 # Callbacks that cannot move the numbers.
 LOOKING_ON = ("progress", "samples", "throughput")
@@ -43,7 +43,7 @@ def deciding(config: dict[str, Any]) -> dict[str, Any]:
     task = declared_task(str(settings.get("task.name")))
     if "task._target_" not in settings:  # of an earlier version, in which tasks took no notice of each other's settings
         settings["task._target_"] = task._target_
-        for key in {key for each in declared_tasks().values() for key in each.settings} - {*task.settings}:
+        for key in {*settings_of_tasks()} - {*task.settings}:
             settings.pop(f"task.{key}", None)
     return {key: value for key, value in settings.items() if not may_differ(key)}
 

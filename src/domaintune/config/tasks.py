@@ -31,9 +31,11 @@ def _declared(*folders: Path) -> dict[str, TaskConfig]:
     found: dict[str, TaskConfig] = {}
     for name in names:
         leaf = {"name": name, **_leaf(name, folders)}
-        # A leaf that declares no class is of an earlier version, and means the task of that name.
-        if "_target_" in leaf:
-            found[str(leaf["name"])] = TaskConfig(**{key: value for key, value in leaf.items() if key in known})
+        # A leaf that declares no class is of an earlier version, and means the task of that name. One that has the name
+        # of another leaf, which it builds on, leaves that as it is.
+        if "_target_" in leaf and (leaf["name"] == name or leaf["name"] not in names):
+            its = {key: value for key, value in leaf.items() if key in known and value is not None}
+            found[str(leaf["name"])] = TaskConfig(**its)
     return found
 
 
@@ -57,6 +59,12 @@ def _leaf(name: str, folders: tuple[Path, ...], above: frozenset[str] = frozense
 def declared_task(name: str) -> TaskConfig:
     """What the task of this name declares; nothing where there is none."""
     return declared_tasks().get(name, TaskConfig(name=name))
+
+
+def settings_of_tasks() -> list[str]:
+    """The settings that only some tasks have."""
+    known = [each.name for each in fields(TaskConfig)]
+    return sorted({key for task in declared_tasks().values() for key in task.settings if key in known})
 
 
 def tasks_with(setting: str) -> list[str]:

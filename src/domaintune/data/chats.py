@@ -423,7 +423,9 @@ def _calls(turn: Mapping[str, Any]) -> list[Any]:
         call = json_of(turn[name])
         found = [{"type": "function", "function": call}] if isinstance(call, dict) else None
     try:
-        json.dumps(found, ensure_ascii=False).encode()
+        written = json.dumps(found, ensure_ascii=False)
+        written.encode()
+        found = json.loads(written)  # lists for tuples and texts for other keys, as a record lies on the disk
     except (TypeError, ValueError):
         found = None
     if found is None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from domaintune.data.fields import Fields, Record
 from domaintune.data.finding import Source
-from domaintune.data.formats.text import TEXT
+from domaintune.data.formats.text import TextFormat
 from domaintune.data.left_out import BLANK, NAMED, LeftOutRows, explained, joined
 from domaintune.data.reading import read
 from domaintune.errors import UsageError
@@ -159,7 +159,7 @@ def read_documents(sources: list[Source], fields: Fields, cache: str) -> Documen
                 raise UsageError(f"{source.name}: changed while it was read; start again when it is at rest")
 
     folder = cached(cache, "documents", key, make)
-    return Documents(folder, tuple(source.name for source in sources), fields.format is TEXT)
+    return Documents(folder, tuple(source.name for source in sources), isinstance(fields.format, TextFormat))
 
 
 def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
@@ -200,7 +200,7 @@ def _write(folder: Path, sources: list[Source], fields: Fields) -> None:
     (folder / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
     if len(starts) == 1:
         names = tuple(source.name for source in sources)
-        raise UsageError(_nothing(names, Documents(folder, names, fields.format is TEXT).left_out()))
+        raise UsageError(_nothing(names, Documents(folder, names, isinstance(fields.format, TextFormat)).left_out()))
 
 
 def _written(record: Record) -> str:

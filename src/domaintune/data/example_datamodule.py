@@ -22,7 +22,7 @@ from domaintune.data.encoder import specials_of
 from domaintune.data.examples import Example, ExampleDataset, collate_examples, collate_in_parts
 from domaintune.data.labelling import Labels
 from domaintune.data.splitting import Splits
-from domaintune.data.text_notes import notes_on_script
+from domaintune.data.text_notes import notes_on_marks, notes_on_script
 from domaintune.data.tokenizing import tokenize_examples
 from domaintune.errors import UsageError
 
@@ -85,7 +85,11 @@ class ExampleDataModule(EncodedDataModule):
         return {**inputs, "labels": example["labels"][None]} if self.datasets["val"].reads_labels else inputs
 
     def notes(self) -> list[str]:
-        return notes_on_script(self.config, self.splits.documents, self.tokenizer, for_decoders=False)
+        documents, is_text = self.splits.documents, self.config.format == "text"
+        return [
+            *(notes_on_marks(self.config, documents, self.tokens, self.tokenizer) if is_text else []),
+            *notes_on_script(self.config, documents, self.tokenizer, for_decoders=False),
+        ]
 
     def _account(self, side: str) -> ExampleAccount:
         counts = self.labels.counts[side] if self.labels is not None else {}

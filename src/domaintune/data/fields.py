@@ -122,7 +122,8 @@ class Fields:
         unit = self.unit if kinds & set(TEXTS) else None
         columns = (self.columns or self.text_column) if kinds - set(TEXTS) else None
         key: list[object] = [self.format.name, unit, columns, self.group_column, self.strict, self.marks]
-        return [*key, *self.format.settings(self), *([self.format.version] if self.format.version else [])]
+        own = [self.format.version, self.text_column, self.label_separator] if self.format.version else []
+        return [*key, *self.format.settings(self), *own]
 
     def names(self) -> list[str]:
         """The columns that rows may have, `group_column` not among them."""

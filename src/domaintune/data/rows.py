@@ -51,7 +51,7 @@ def _row_of(place: int, row: Any, fields: Fields) -> Row:
         if isinstance(row, RowError):  # reading has found it
             raise row
         if not isinstance(row, dict):
-            example = f"{{{json.dumps(fields.names()[0])}: ...}}"
+            example = f"{{{', '.join(f'{json.dumps(name)}: ...' for name in fields.names()[:1])}}}"
             raise RowError(WRONG_TYPE, f"a row must be an object like {example}, not {type_name(row)}")
         record = fields.format.parse(row, fields)
         return with_record(Row(place, None, group_of(row, fields)), record, fields)

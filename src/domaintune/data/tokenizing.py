@@ -23,7 +23,7 @@ from domaintune.data.documents import Documents
 from domaintune.data.encoder import CONTEXT, Encoded, Encoder
 from domaintune.data.fields import strings_in
 from domaintune.data.formats.choosing import format_of
-from domaintune.data.formats.instructions import INSTRUCTIONS
+from domaintune.data.formats.text import TEXT
 from domaintune.errors import RunError
 from domaintune.files.cache import cached
 from domaintune.files.progress import progress
@@ -133,9 +133,8 @@ def tokenize(documents: Documents, tokenizer: Any, format: str, cache: str) -> T
     def encode(records: list[Any], first: int) -> Encoded:
         return learnt.encode_documents(records, first, tokenizer, encoder)
 
-    template = tokenizer.chat_template if learnt is INSTRUCTIONS else None
-    version = [learnt.version] if learnt.version else []
-    return store_tokens(documents, tokenizer, [format, template, *version], encode, cache)
+    template = None if learnt is TEXT else tokenizer.chat_template
+    return store_tokens(documents, tokenizer, [format, template], encode, cache)
 
 
 def tokenize_examples(documents: Documents, tokenizer: Any, config: DataConfig, cache: str) -> Tokens:

@@ -30,7 +30,7 @@ def _own_format(name: str) -> Format:
     module, _, within = name.rpartition(".")
     try:
         format: Format = getattr(importlib.import_module(module), within)()
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise UsageError(f"data.format={name}: {error}") from error
     if not isinstance(format, Format):
         raise UsageError(f"data.format={name}: it is no domaintune.data.fields.Format")

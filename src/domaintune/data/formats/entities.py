@@ -19,7 +19,7 @@ APART = " \t\r\n"  # between words; other white space, as in "10 000" with a no-
 TAGGED = (".conll", ".tsv")  # read as words with tags where words are wanted; a .txt may as well be plain text
 
 
-class Entities(Format):
+class EntitiesFormat(Format):
     """`tokens`, and as many `tags`."""
 
     name = "entities"
@@ -54,7 +54,7 @@ class Entities(Format):
         return Encoded(*encode_words([record["tokens"] for record in records], encoder))
 
 
-class Words(Entities):
+class WordsFormat(EntitiesFormat):
     """Words whose tags are not known, of rows that a trained model is asked about."""
 
     has_text = True
@@ -153,4 +153,4 @@ def cut_at_words(numbers: Ids, most: int) -> list[tuple[int, int]]:
     return list(pairwise([*cuts, len(numbers)]))
 
 
-ENTITIES, WORDS = Entities(), Words()
+ENTITIES, WORDS = EntitiesFormat(), WordsFormat()

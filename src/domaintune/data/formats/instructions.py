@@ -13,7 +13,7 @@ from domaintune.data.fields import Fields, Format, Record
 from domaintune.data.formats.text import TEXT
 
 
-class Instructions(Format):
+class InstructionsFormat(Format):
     """`prompt` and `completion`, or `messages`."""
 
     name = "instructions"
@@ -115,7 +115,7 @@ def _of_answer(text: str, ids: Ids, counts: Ids, encoder: Encoder) -> Ids:
     return counts
 
 
-class Questions(Instructions):
+class QuestionsFormat(InstructionsFormat):
     """Rows that a trained model is asked about; an answer need not be there."""
 
     is_text = True
@@ -127,4 +127,4 @@ class Questions(Instructions):
         return False
 
 
-INSTRUCTIONS, QUESTIONS = Instructions(), Questions()
+INSTRUCTIONS, QUESTIONS = InstructionsFormat(), QuestionsFormat()

@@ -12,7 +12,7 @@ from domaintune.data.formats.text import TEXT
 from domaintune.data.left_out import MISSING_FIELD, NO_LABEL, WRONG_TYPE, RowError
 
 
-class Labels(Format):
+class LabelsFormat(Format):
     """`text`, and `label` or a list `labels`."""
 
     name = "labels"
@@ -75,4 +75,4 @@ def _label(value: object, column: str) -> str:
     return label
 
 
-LABELS = Labels()
+LABELS = LabelsFormat()

@@ -12,7 +12,7 @@ from domaintune.data.formats.text import TEXT
 from domaintune.data.left_out import BLANK, NO_LABEL
 
 
-class Pairs(Format):
+class PairsFormat(Format):
     """`source` and `target`."""
 
     name = "pairs"
@@ -46,4 +46,4 @@ class Pairs(Format):
         return Encoded(ids[kept], counts[kept], (lengths[::2] + lengths[1::2]) * whole)
 
 
-PAIRS = Pairs()
+PAIRS = PairsFormat()

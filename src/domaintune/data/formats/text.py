@@ -10,10 +10,10 @@ from domaintune.data.cells import has, text_in
 from domaintune.data.encoder import Encoded, Encoder, specials_of
 from domaintune.data.fields import Fields, Format, Record
 
-INSTRUCTIONS = ("messages", "conversations", "prompt", "instruction", "chosen")  # columns that only they have
+OF_INSTRUCTIONS = ("messages", "conversations", "prompt", "instruction", "chosen")  # columns that only they have
 
 
-class Text(Format):
+class TextFormat(Format):
     """A text. It is a record as it is."""
 
     name = "text"
@@ -27,7 +27,7 @@ class Text(Format):
         return record
 
     def no_column(self, row: Iterable[Any], fields: Fields) -> str:
-        learns = not fields.keep and any(name in row for name in INSTRUCTIONS)
+        learns = not fields.keep and any(name in row for name in OF_INSTRUCTIONS)
         other = "; data=instructions learns to answer from such rows" * learns
         return f"no field {fields.text_column!r}; {has(row)}; set data.text_column{other}"
 
@@ -50,4 +50,4 @@ class Text(Format):
         return Encoded(ids, np.insert(counts, places, 0), lengths + some * frame.size)
 
 
-TEXT = Text()
+TEXT = TextFormat()
