@@ -217,6 +217,21 @@ def start(command, python):
     return started
 
 
+@pytest.fixture(scope="module")
+def run_with_own(mine: Path, command: Command) -> Callable[..., str]:
+    """Runs a command that finds the modules in a person's folder, the fixture `mine` of a test file.
+
+    It returns what was printed. `code`: the exit status that is right.
+    """
+
+    def run(file: str, *arguments: str, code: int = 0) -> str:
+        done = command(file, *arguments, PYTHONPATH=str(mine))
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
 @pytest.fixture
 def slowly(tmp_path: Path) -> SimpleNamespace:
     """What lets a run take a second a step from step 5 on, so that a signal comes in the middle of training."""

@@ -70,32 +70,22 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def run(mine: Path, command: Any) -> Callable[..., str]:
-    """Runs a command that finds the module."""
-
-    def made(file: str, *arguments: str, code: int = 0) -> str:
-        done = command(file, *arguments, PYTHONPATH=str(mine))
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    return made
-
-
 def test_an_own_format_is_read_learnt_and_asked(
-    run: Callable[..., str], mine: Path, command: Any, small: list[str], tmp_path: Path
+    run_with_own: Callable[..., str], mine: Path, command: Any, small: list[str], tmp_path: Path
 ) -> None:
     rest = [each for each in small if each.split("=")[0].startswith(("model", "trainer", "paths"))]
     own = ["--config-dir", str(mine), "data=poems", f"data.path={mine / 'poems.jsonl'}", "data.block_size=64"]
-    run("train.py", "name=poems", *own, *rest)
+    run_with_own("train.py", "name=poems", *own, *rest)
     account = result_of(folder_of(command, "poems"))["data"]["train"]
     assert 0 < account["predicted_tokens"] < account["tokens"]
-    assert "perplexity" in run("scripts/evaluate.py", "run=poems")
+    assert "perplexity" in run_with_own("scripts/evaluate.py", "run=poems")
     asked = tmp_path / "asked.jsonl"
-    run("scripts/predict.py", "run=poems", f"input={mine / 'poems.jsonl'}", f"output={asked}", "max_new_tokens=3")
+    run_with_own(
+        "scripts/predict.py", "run=poems", f"input={mine / 'poems.jsonl'}", f"output={asked}", "max_new_tokens=3"
+    )
     assert len(asked.read_text().splitlines()) == 60
     (mine / "poems.py").write_text(MODULE.replace('" / "', '" // "'))
-    run("train.py", "name=changed", *own, *rest)
+    run_with_own("train.py", "name=changed", *own, *rest)
     tokens = [result_of(folder_of(command, name))["data"]["sha256"] for name in ("poems", "changed")]
     assert tokens[0] != tokens[1], "what the module reads now is another text"
 
@@ -109,6 +99,6 @@ def test_an_own_format_is_read_learnt_and_asked(
         ("json.JSONDecoder", "data.format=json.JSONDecoder: it is no domaintune.data.fields.Format"),
     ],
 )
-def test_a_format_that_is_none_is_told(run: Callable[..., str], mine: Path, format: str, told: str) -> None:
+def test_a_format_that_is_none_is_told(run_with_own: Callable[..., str], mine: Path, format: str, told: str) -> None:
     own = ["--config-dir", str(mine), "data=poems", f"data.path={mine / 'poems.jsonl'}"]
-    assert told in run("train.py", *own, f"data.format={format}", f"task.learns_from=[{format}]", code=2)
+    assert told in run_with_own("train.py", *own, f"data.format={format}", f"task.learns_from=[{format}]", code=2)

@@ -63,45 +63,35 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def learnt(mine: Path, command: Any, small: list[str]) -> Callable[..., str]:
-    """Runs a command that finds the module."""
-
-    def run(file: str, *arguments: str, code: int = 0) -> str:
-        done = command(file, *arguments, PYTHONPATH=str(mine))
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    return run
-
-
 def test_an_own_task_trains_and_is_asked_measured_and_ranked(
-    learnt: Callable[..., str], mine: Path, command: Any, small: list[str], tmp_path: Path
+    run_with_own: Callable[..., str], mine: Path, command: Any, small: list[str], tmp_path: Path
 ) -> None:
     own = ["--config-dir", str(mine), "data=sentiment", "task=sureness", f"data.path={mine / 'rows.jsonl'}"]
     rest = ["data.block_size=64"] + [
         each for each in small if each.split("=")[0].startswith(("model", "trainer", "paths"))
     ]
-    learnt("train.py", "name=sure", *own, *rest)
+    run_with_own("train.py", "name=sure", *own, *rest)
     metrics = result_of(folder_of(command, "sure"))["metrics"]
     assert metrics["after"].keys() == {"val/loss", "val/brier"}
     assert metrics["after"]["val/brier"] <= metrics["before"]["val/brier"]
     assert "pipeline_tag: text-classification" in (folder_of(command, "sure") / "export" / "README.md").read_text()
     asked = tmp_path / "asked.jsonl"
-    learnt("scripts/predict.py", "run=sure", f"input={mine / 'rows.jsonl'}", f"output={asked}")
+    run_with_own("scripts/predict.py", "run=sure", f"input={mine / 'rows.jsonl'}", f"output={asked}")
     rows = [json.loads(line) for line in asked.read_text().splitlines()]
     assert rows[0].keys() == {"row", "text", "input.label", "label", "surest"}
-    assert "brier" in learnt("scripts/evaluate.py", "run=sure")
-    assert "its task, sureness, does not write text" in learnt("scripts/generate.py", "run=sure", "prompt=a", code=2)
-    learnt("train.py", "-m", "name=sures", *own, *rest, "optim.lr=1e-4,1e-3")
-    assert "val/brier" in learnt("scripts/leaderboard.py", "name=sures")
+    assert "brier" in run_with_own("scripts/evaluate.py", "run=sure")
+    assert "its task, sureness, does not write text" in run_with_own(
+        "scripts/generate.py", "run=sure", "prompt=a", code=2
+    )
+    run_with_own("train.py", "-m", "name=sures", *own, *rest, "optim.lr=1e-4,1e-3")
+    assert "val/brier" in run_with_own("scripts/leaderboard.py", "name=sures")
 
 
-def test_what_does_not_fit_an_own_task_is_told(learnt: Callable[..., str], mine: Path) -> None:
+def test_what_does_not_fit_an_own_task_is_told(run_with_own: Callable[..., str], mine: Path) -> None:
     own = ["--config-dir", str(mine), "task=sureness"]
-    told = learnt("train.py", *own, "task.monitor=val/f1", code=2)
+    told = run_with_own("train.py", *own, "task.monitor=val/f1", code=2)
     assert "task.monitor=val/f1: must be one of val/loss, val/brier with task=sureness" in told
     assert "task=sureness does not learn from data.format=text, which is of task=causal_lm or masked_lm" in told
-    assert "sequence_classification or sureness" in learnt(
+    assert "sequence_classification or sureness" in run_with_own(
         "train.py", *own[:2], "data=sentiment", "data.path=a", "task=seq2seq", code=2
     )

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from domaintune.config.checks import check
 from domaintune.config.schema import Config
-from domaintune.runs.report import _length, schedule, verdicts
+from domaintune.runs.report import _chosen, _length, schedule, verdicts
 
 BATCHES = 40  # of an epoch
 
@@ -99,3 +100,17 @@ def test_of_a_score_the_higher_is_better() -> None:
     assert not list(verdicts(result, config))
     result["metrics"]["after"]["val/f1"] = 0.05
     assert "val/f1 was 0.1 before and is 0.05" in " ".join(verdicts(result, config))
+
+
+@pytest.mark.parametrize(
+    ("typed", "chosen"),
+    [
+        ("name=a data=topic optim.lr=1", ["data=topic"]),
+        ("--config-dir 'my own' task=mine name=a", ["--config-dir", "my own", "task=mine"]),
+        ("--config-dir=own experiment=x data.path=y", ["--config-dir=own", "experiment=x"]),
+        ("trainer.max_steps=3", []),
+    ],
+)
+def test_leaves_that_were_chosen_are_chosen_again(typed: str, chosen: list[str]) -> None:
+    run: Any = SimpleNamespace(result={"command": f"python train.py {typed}"})
+    assert _chosen(run, "experiment", "task", "data") == chosen

@@ -445,6 +445,7 @@ def _direction(key: str, monitor: str, mode: Any, task: Any, typed: bool = True)
 
     Args:
         key: of the settings in which `monitor` and `mode` stand.
+        task: the `task` group, which declares metrics.
         typed: whether there is a `mode`, so that one can type another.
     """
     right = direction(monitor, task)

@@ -245,7 +245,7 @@ def _next_commands(run: RunFolder, folder: str, opening: str) -> Iterator[list[s
         yield ["train", "data=sentiment", start, "data.path=YOUR_LABELLED_TEXTS.csv"]
     yield ["evaluate", f"run={folder}"]
     if config["data"]["path"] is None:
-        yield ["train", *_chosen(run, "task", "data"), "data.path=YOUR_TEXT"]
+        yield ["train", *_chosen(run, "experiment", "task", "data"), "data.path=YOUR_TEXT"]
     elif trial_overrides(run.path) is None:
         yield ["train", "-m", f"name={config['name']}_rates", *_rates(config), *_typed_again(run)]
 
